@@ -1,0 +1,37 @@
+"""gpu_gs: a GenerationStrategy plug-in for Ax whose asks take milliseconds.
+
+The names below are loaded on first use, so that importing the package (as ``gpu-gs --help`` does) costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpu_gs.config import StrategyConfig
+    from gpu_gs.plugin.accelerate import accelerate
+    from gpu_gs.plugin.strategy import GPUGenerationStrategy
+    from gpu_gs.plugin.timings import timings
+    from gpu_gs.run.loading import load_client
+
+__version__ = "0.1.0"
+__all__ = ["GPUGenerationStrategy", "StrategyConfig", "accelerate", "load_client", "timings"]
+
+_HOMES = {
+    "GPUGenerationStrategy": "gpu_gs.plugin.strategy",
+    "StrategyConfig": "gpu_gs.config",
+    "accelerate": "gpu_gs.plugin.accelerate",
+    "load_client": "gpu_gs.run.loading",
+    "timings": "gpu_gs.plugin.timings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gpu_gs' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,71 @@
+"""What all tests share: one thread, warnings as errors, and the devices that this machine has."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads OpenMP; two test processes share the cores
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Exceptions to "warnings are errors" (pyproject.toml): what others warn about and we cannot mend.
+# Each with the date at which it was seen, and its reason.
+TOLERATED_WARNINGS = (
+    # 2026-11: linear_operator 0.6.1 compiles with torch.jit.script when imported; torch 2.13 deprecates it.
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
+    # 2026-11: Ax 1.3.1 calls what itself, pandas 3.1 (inplace, lsuffix, future.infer_string) and NumPy deprecate.
+    r"ignore::DeprecationWarning:ax\.",
+    # 2026-11: Ax 1.3.1, generators/torch/botorch_moo_utils.py, copies a tensor by torch.tensor.
+    r"ignore:To copy construct from a tensor:UserWarning:ax\.",
+    # 2026-11: Ax 1.3.1, transforms/winsorize.py: advice for users of several objectives; some tests give no thresholds.
+    "ignore:Encountered a `MultiObjective` without objective thresholds",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in TOLERATED_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest):
+    """Runs a test on each device; on CUDA only where there is one."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def random_state_untouched() -> Iterator[None]:
+    """Fails the test if it leaves one of the process's random generators in another state."""
+    import torch
+
+    def states() -> tuple[object, ...]:
+        legacy = np.random.get_state()
+        return random.getstate(), legacy[1].tolist(), legacy[2:], torch.get_rng_state().tolist()
+
+    before = states()
+    yield
+    for name, one, other in zip(("random", "numpy", "numpy", "torch"), before, states(), strict=True):
+        assert one == other, f"{name}'s global generator was used"
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the checkout; the test is skipped where the tests lie elsewhere."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("not in a checkout")
+    return root
