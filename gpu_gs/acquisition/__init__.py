@@ -1,0 +1,1 @@
+"""Acquisition functions with value and gradient. Nothing here knows Ax."""

@@ -1,0 +1,1 @@
+"""Gaussian processes: covariance, marginal likelihood, fit and posterior. Nothing here knows Ax."""

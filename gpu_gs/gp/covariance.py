@@ -1,0 +1,43 @@
+"""Stationary ARD covariances.
+
+Notation: z = x / lengthscale, q_ij = |z_i - z_j|^2, r = sqrt(q). Each covariance is k = phi(q), and
+w = -2 d phi / d q is the weight of its gradients: dk / d z_i = -w (z_i - z_j) and
+dk / d log lengthscale_k = w (z_ik - z_jk)^2 (Rasmussen & Williams 2006, ch. 4 and 5).
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["rbf", "matern12", "matern32", "matern52"]
+
+
+def squared_distances(Z: Tensor, Zp: Tensor) -> Tensor:
+    """q, by one matrix product. shape: (..., n, d), (..., m, d) -> (..., n, m)"""
+    cross = Z @ Zp.transpose(-1, -2)
+    norms = (Z * Z).sum(-1)[..., :, None] + (Zp * Zp).sum(-1)[..., None, :]
+    return (norms - 2 * cross).clamp_min_(0)
+
+
+def covariance(kind: Kind, q: Tensor) -> Tensor:
+    """k = phi(q), of unit variance. shape: as q"""
+    return covariance_and_weight(kind, q)[0]
+
+
+def covariance_and_weight(kind: Kind, q: Tensor) -> tuple[Tensor, Tensor]:
+    """k and w. For Matern 1/2, whose gradient has no limit at r = 0, w is 0 there. shape: as q"""
+    if kind == "rbf":
+        k = torch.exp(-0.5 * q)
+        return k, k
+    r = q.sqrt()
+    if kind == "matern12":
+        k = torch.exp(-r)
+        return k, torch.where(r > 0, k / r.clamp_min(1e-300), torch.zeros_like(r))
+    if kind == "matern32":
+        e = torch.exp(-math.sqrt(3) * r)
+        return (1 + math.sqrt(3) * r) * e, 3 * e
+    e = torch.exp(-math.sqrt(5) * r)
+    linear = 1 + math.sqrt(5) * r
+    return (linear + 5 / 3 * q) * e, 5 / 3 * linear * e

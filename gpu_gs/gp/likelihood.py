@@ -1,0 +1,168 @@
+"""The exact log marginal likelihood with its priors, and its gradient in closed form.
+
+Notation: K = s k(X, X) + diag(noise) = L L^T, r = y - c, a = K^-1 r. Then
+    log p(y) = -(r^T a) / 2 - sum log L_ii - n log(2 pi) / 2
+    d log p / d t = -tr(G dK/dt) / 2 with G = K^-1 - a a^T
+(Rasmussen & Williams 2006, eq. 5.9). One factorization and one inversion from the factor give every component; those
+of the lengthscales are contracted by matrix products, without an n x n x d tensor. As in GPyTorch's
+``ExactMarginalLogLikelihood``, the log priors are added and the sum is divided by n.
+
+theta (rows x p) holds the logarithms of the positive hyperparameters; the density is that of the natural ones, so that
+its maximizer is BoTorch's.
+"""
+
+import math
+
+import torch
+from botorch.models import SingleTaskGP
+from gpytorch.priors import GammaPrior, LogNormalPrior
+from torch import Tensor
+
+from gpu_gs.gp.covariance import covariance_and_weight, squared_distances
+from gpu_gs.gp.parts import Block, Parts, blocks, take_apart
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class MarginalLikelihood:
+    """The MAP objective of a ``SingleTaskGP``, for each of its outputs.
+
+    Args:
+        model: A model without ``reasons_against``.
+    """
+
+    def __init__(self, model: SingleTaskGP) -> None:
+        self.parts: Parts = take_apart(model)
+        self.blocks: list[Block] = blocks(model, self.parts)
+        X = self.parts.X
+        self.X = X - X.mean(0)  # distances do not change, and products lose fewer digits
+        self.slices: dict[str, slice] = {}
+        position = 0
+        for block in self.blocks:
+            self.slices[block.name] = slice(position, position + block.width)
+            position += block.width
+        self.size = position
+        # What is not free keeps the model's own value.
+        self.held = {
+            "outputscale": None if self.parts.scaled is None else self.parts.scaled.outputscale.detach().reshape(-1),
+            "mean": model.mean_module.constant.detach().reshape(-1),
+            "lengthscale": self.parts.base.lengthscale.detach().reshape(len(self.parts.Y), -1),
+            "noise": None if self.parts.fixed_noise is not None else model.likelihood.noise.detach().reshape(-1),
+        }
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of theta. shape: (p,), (p,)"""
+        lower, upper = [], []
+        for block in self.blocks:
+            lower += [math.log(block.lower) if block.log else block.lower] * block.width
+            upper += [math.log(block.upper) if block.log else block.upper] * block.width
+        return self.X.new_tensor(lower), self.X.new_tensor(upper)
+
+    def read(self) -> Tensor:
+        """theta as the model has it now. shape: (m, p)"""
+        columns = []
+        for block in self.blocks:
+            value = getattr(block.module, block.attribute).detach().reshape(len(self.parts.Y), block.width)
+            columns.append(value.log() if block.log else value)
+        return torch.cat(columns, dim=-1)
+
+    def write(self, theta: Tensor) -> None:
+        """Gives the model the hyperparameters theta. shape: (m, p)"""
+        for block in self.blocks:
+            value = theta[:, self.slices[block.name]]
+            value = value.exp().clamp(block.lower, block.upper) if block.log else value
+            shape = getattr(block.module, block.attribute).shape
+            with torch.no_grad():
+                block.module.initialize(**{block.attribute: value.reshape(shape)})
+
+    def _get(self, name: str, theta: Tensor, rows: Tensor) -> Tensor | None:
+        if name in self.slices:
+            block = next(block for block in self.blocks if block.name == name)
+            value = theta[:, self.slices[name]]
+            return value.exp() if block.log else value
+        held = self.held[name]
+        if held is None:
+            return None
+        return held[rows].reshape(len(rows), -1)
+
+    def value_and_grad(self, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The objective (to maximize), per datum, and its gradient.
+
+        Args:
+            theta: Hyperparameters. shape: (a, p)
+            rows: The output of each row. shape: (a,)
+
+        Returns:
+            Values (a), -inf where the covariance does not factor, and gradients (a x p), 0 there.
+        """
+        n = self.X.shape[0]
+        lengthscale = self._get("lengthscale", theta, rows)
+        assert lengthscale is not None
+        outputscale, noise = self._get("outputscale", theta, rows), self._get("noise", theta, rows)
+        mean = self._get("mean", theta, rows)
+        assert mean is not None
+        Z = self.X / lengthscale.unsqueeze(-2)  # shape: (a, n, d)
+        k, w = covariance_and_weight(self.parts.kind, squared_distances(Z, Z))  # shape: (a, n, n)
+        k.diagonal(dim1=-2, dim2=-1).fill_(1.0)
+        s = theta.new_ones(len(theta), 1) if outputscale is None else outputscale  # shape: (a, 1)
+        S = k * s.unsqueeze(-1)
+        fixed = self.parts.fixed_noise
+        S.diagonal(dim1=-2, dim2=-1).add_(fixed[rows] if noise is None and fixed is not None else noise)
+        L, info = torch.linalg.cholesky_ex(S)
+        failed = info > 0
+        if bool(failed.any()):  # rare: a host synchronization on CUDA
+            L = torch.where(failed[:, None, None], torch.eye(n, dtype=L.dtype, device=L.device), L)
+        r = (self.parts.Y[rows] - mean).unsqueeze(-1)  # shape: (a, n, 1)
+        a = torch.cholesky_solve(r, L)
+        log_det = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        value = -0.5 * ((r * a).sum((-2, -1)) + log_det + n * LOG_2PI)
+        G = torch.cholesky_inverse(L) - a @ a.transpose(-1, -2)  # shape: (a, n, n)
+
+        gradient = torch.zeros_like(theta)
+        if "noise" in self.slices and noise is not None:
+            trace = G.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
+            gradient[:, self.slices["noise"]] = -0.5 * trace * noise
+        if "mean" in self.slices:
+            gradient[:, self.slices["mean"]] = a.sum(-2)
+        if "outputscale" in self.slices:
+            gradient[:, self.slices["outputscale"]] = -0.5 * (G * k).sum((-2, -1)).unsqueeze(-1) * s
+        if "lengthscale" in self.slices:
+            A = G * w * s.unsqueeze(-1)
+            # sum_ij A_ij (z_ik - z_jk)^2 / 2 = sum_i (row sum)_i z_ik^2 - sum_i z_ik (A Z)_ik
+            per_dim = (A.sum(-1, keepdim=True) * Z * Z).sum(-2) - (Z * (A @ Z)).sum(-2)  # shape: (a, d)
+            block = self.slices["lengthscale"]
+            shared = block.stop - block.start == 1 and per_dim.shape[-1] > 1
+            gradient[:, block] = -(per_dim.sum(-1, keepdim=True) if shared else per_dim)
+        for block in self.blocks:
+            if block.prior is not None:
+                log_prior, slope = _log_prior(block, theta[:, self.slices[block.name]])
+                value = value + log_prior
+                gradient[:, self.slices[block.name]] += slope
+        value, gradient = value / n, gradient / n
+        bad = failed | ~value.isfinite()
+        return value.where(~bad, value.new_tensor(-math.inf)), gradient * ~bad.unsqueeze(-1)
+
+
+def _log_prior(block: Block, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """log p of the natural value, summed over components, and its slope in theta. shape: (a, w) -> (a,), (a, w)"""
+    prior = block.prior
+    if isinstance(prior, LogNormalPrior):
+        shift, variance = theta - prior.loc, prior.scale**2  # squared in the prior's own dtype, as GPyTorch does
+        log_p = -theta - torch.log(prior.scale) - 0.5 * LOG_2PI - 0.5 * shift * shift / variance
+        slope = -1 - shift / variance
+    elif isinstance(prior, GammaPrior):
+        value = theta.exp()
+        log_p = (
+            prior.concentration * torch.log(prior.rate)
+            - torch.lgamma(prior.concentration)
+            + (prior.concentration - 1) * theta
+            - prior.rate * value
+        )
+        slope = prior.concentration - 1 - prior.rate * value
+    else:  # a NormalPrior
+        assert prior is not None
+        value = theta.exp() if block.log else theta
+        shift, variance = value - prior.loc, prior.scale**2
+        log_p = -torch.log(prior.scale) - 0.5 * LOG_2PI - 0.5 * shift * shift / variance
+        slope = -shift / variance * (value if block.log else 1.0)
+    return log_p.sum(-1), slope.expand_as(theta)

@@ -1,0 +1,190 @@
+"""The posterior of a fitted one-output GP as a value: factor once, query often, append in O(n^2).
+
+Notation: x the query (raw inputs), z = affine(x) / lengthscale, k = s k(z, Z), K = s k(Z, Z) + diag(noise) = L L^T,
+alpha = K^-1 (y - c), v = L^-1 k^T. Mean: c + k alpha. Variance: s - v^T v.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from botorch.models.model import Model
+from botorch.models.transforms.input import Normalize
+from torch import Tensor
+
+from gpu_gs.gp.covariance import Kind, covariance, covariance_and_weight, squared_distances
+from gpu_gs.gp.parts import reasons_against, take_apart
+
+SMALLEST_VARIANCE = 1e-12
+
+
+def reasons_against_state(model: Model) -> list[str]:
+    """Why a model has no ``PosteriorState``; empty means it has."""
+    reasons = [f"model: {reason}" for reason in reasons_against(model)]
+    if not reasons and model.num_outputs != 1:
+        reasons.append(f"model: it has {model.num_outputs} outputs")
+    return reasons
+
+
+@dataclass(frozen=True)
+class PosteriorState:
+    """What a posterior query needs.
+
+    Attributes:
+        kind: The covariance.
+        Z: Training inputs in units of lengthscales. shape: (n, d)
+        y: Targets. shape: (n,)
+        offset: Subtracted from raw inputs. shape: (d,)
+        scale: Raw units in one lengthscale. shape: (d,)
+        s: Prior variance. shape: ()
+        c: Prior mean. shape: ()
+        noise: Noise variances. shape: (n,)
+        L: Lower Cholesky factor of K. shape: (n, n)
+        alpha: K^-1 (y - c). shape: (n,)
+    """
+
+    kind: Kind
+    Z: Tensor
+    y: Tensor
+    offset: Tensor
+    scale: Tensor
+    s: Tensor
+    c: Tensor
+    noise: Tensor
+    L: Tensor
+    alpha: Tensor
+
+    def to_z(self, X: Tensor) -> Tensor:
+        """Raw inputs in units of lengthscales. shape: (b, d) -> (b, d)"""
+        return (X - self.offset) / self.scale
+
+    def mean_and_variance(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and variance (without noise) at raw inputs. shape: (b, d) -> (b,), (b,)"""
+        k = self.s * covariance(self.kind, squared_distances(self.to_z(X), self.Z))  # shape: (b, n)
+        v = torch.linalg.solve_triangular(self.L, k.T, upper=False)
+        return self.c + k @ self.alpha, (self.s - (v * v).sum(0)).clamp_min(SMALLEST_VARIANCE)
+
+    def query(self, X: Tensor) -> "Query":
+        """Mean and variance, with what their gradients need. shape: (b, d)"""
+        z = self.to_z(X)
+        k, w = covariance_and_weight(self.kind, squared_distances(z, self.Z))  # shape: (b, n)
+        v = torch.linalg.solve_triangular(self.L, self.s * k.T, upper=False)  # shape: (n, b)
+        mean = self.c + self.s * (k @ self.alpha)
+        return Query(self, z, w, v, mean, (self.s - (v * v).sum(0)).clamp_min(SMALLEST_VARIANCE))
+
+    def mean_at_training_inputs(self) -> Tensor:
+        """The posterior mean at the data: y - noise alpha. shape: (n,)"""
+        return self.y - self.noise * self.alpha
+
+    def append(self, X: Tensor, y: Tensor, noise: Tensor) -> "PosteriorState":
+        """The state with more observations and the same hyperparameters, in O(n^2) each.
+
+        [[K, B], [B^T, C]] = [[L, 0], [U, M]] [[L, 0], [U, M]]^T with U^T = L^-1 B and M M^T = C - U U^T.
+
+        Args:
+            X: Raw inputs. shape: (b, d)
+            y: Targets. shape: (b,)
+            noise: Their noise variances. shape: (b,)
+        """
+        z = self.to_z(X)
+        B = self.s * covariance(self.kind, squared_distances(self.Z, z))
+        C = self.s * covariance(self.kind, squared_distances(z, z))
+        C.diagonal().copy_(self.s + noise)
+        U = torch.linalg.solve_triangular(self.L, B, upper=False).T  # shape: (b, n)
+        M = torch.linalg.cholesky(C - U @ U.T)
+        n, b = len(self.Z), len(z)
+        L = self.L.new_zeros(n + b, n + b)
+        L[:n, :n], L[n:, :n], L[n:, n:] = self.L, U, M
+        y_all = torch.cat([self.y, y])
+        alpha = torch.cholesky_solve((y_all - self.c).unsqueeze(-1), L).squeeze(-1)
+        return PosteriorState(
+            kind=self.kind,
+            Z=torch.cat([self.Z, z]),
+            y=y_all,
+            offset=self.offset,
+            scale=self.scale,
+            s=self.s,
+            c=self.c,
+            noise=torch.cat([self.noise, noise]),
+            L=L,
+            alpha=alpha,
+        )
+
+
+@dataclass(frozen=True)
+class Query:
+    """A posterior at some inputs, before its gradients.
+
+    Attributes:
+        state: The posterior.
+        z: The inputs in units of lengthscales. shape: (b, d)
+        w: Gradient weights of the covariance (``covariance_and_weight``). shape: (b, n)
+        v: L^-1 k^T. shape: (n, b)
+        mean: Posterior mean. shape: (b,)
+        variance: Posterior variance. shape: (b,)
+    """
+
+    state: PosteriorState
+    z: Tensor
+    w: Tensor
+    v: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def pull_back(self, d_mean: Tensor, d_variance: Tensor) -> Tensor:
+        """d f / d x for f with the given derivatives in mean and variance.
+
+        With dk_j / dz = -s w_j (z - Z_j): d mean = sum alpha_j dk_j and d variance = -2 sum (L^-T v)_j dk_j.
+
+        Args:
+            d_mean: d f / d mean. shape: (b,)
+            d_variance: d f / d variance. shape: (b,)
+
+        Returns:
+            Gradients in raw inputs. shape: (b, d)
+        """
+        state = self.state
+        u = torch.linalg.solve_triangular(state.L.T, self.v, upper=True).T  # K^-1 k. shape: (b, n)
+        weight = (d_mean.unsqueeze(-1) * state.alpha - 2 * d_variance.unsqueeze(-1) * u) * self.w * state.s
+        gradient_z = weight @ state.Z - weight.sum(-1, keepdim=True) * self.z
+        return gradient_z / state.scale
+
+
+def state_from_model(model: Model) -> PosteriorState:
+    """The posterior state of a fitted model without ``reasons_against_state``.
+
+    Raises:
+        torch.linalg.LinAlgError: The covariance matrix does not factor.
+    """
+    with torch.no_grad():
+        parts = take_apart(model)
+        d = parts.X.shape[-1]
+        lengthscale = parts.base.lengthscale.reshape(-1).expand(d)
+        s = parts.X.new_ones(()) if parts.scaled is None else parts.scaled.outputscale.reshape(())
+        c = model.mean_module.constant.reshape(())
+        y = parts.Y[0]
+        noise = model.likelihood.noise.reshape(-1) if parts.fixed_noise is None else parts.fixed_noise[0]
+        noise = noise.expand(len(y)).clone()
+        offset, coefficient = _affine(model, parts.X)
+        Z = parts.X / lengthscale
+        K = s * covariance(parts.kind, squared_distances(Z, Z))
+        K.diagonal().copy_(s + noise)
+        L = torch.linalg.cholesky(K)
+        alpha = torch.cholesky_solve((y - c).unsqueeze(-1), L).squeeze(-1)
+        return PosteriorState(
+            parts.kind, Z, y, offset, coefficient * lengthscale, s.clone(), c.clone(), noise, L, alpha
+        )
+
+
+def _affine(model: Model, X: Tensor) -> tuple[Tensor, Tensor]:
+    """The input transform as (x - offset) / coefficient. shape: (d,), (d,)"""
+    d = X.shape[-1]
+    offset, coefficient = X.new_zeros(d), X.new_ones(d)
+    transform = getattr(model, "input_transform", None)
+    if isinstance(transform, Normalize):
+        indices = getattr(transform, "indices", None)
+        where = slice(None) if indices is None else indices
+        own_offset, own_coefficient = transform.offset.reshape(-1), transform.coefficient.reshape(-1)
+        narrow = own_offset.numel() != d or indices is None
+        offset[where] = own_offset if narrow else own_offset[where]
+        coefficient[where] = own_coefficient if narrow else own_coefficient[where]
+    return offset, coefficient

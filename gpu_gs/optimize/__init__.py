@@ -1,0 +1,1 @@
+"""Optimization of acquisition functions. Nothing here knows Ax."""

@@ -1,0 +1,212 @@
+"""Maximizes an acquisition function over a box: score many random points, refine the best of them all at once.
+
+Raw samples are scored in as few calls as memory allows; the restarts advance in one batch. Discrete coordinates take
+allowed values only: raw samples are snapped to them, and the continuous steps alternate with a search over every
+one-coordinate neighbour of every restart, evaluated together. The result is a pure function of the seed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gpu_gs.minimize import minimize
+from gpu_gs.telemetry import stage
+
+LOCAL_SAMPLES = 100
+"""Raw samples drawn around the anchors."""
+
+LOCAL_SPREAD = 0.05
+"""Their standard deviation, as a share of each range."""
+
+ALTERNATIONS = 6
+"""Rounds of continuous and discrete steps at the most."""
+
+
+class Acquisition(Protocol):
+    """What is maximized: values, and values with gradients, of single points."""
+
+    def value(self, X: Tensor) -> Tensor: ...
+
+    def value_and_grad(self, X: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class OptimizeResult:
+    """The best point found.
+
+    Attributes:
+        x: The point. shape: (d,)
+        value: Its acquisition value.
+        evaluations: Calls of value and gradient, each for all restarts still in the batch.
+    """
+
+    x: Tensor
+    value: float
+    evaluations: int
+
+
+def optimize_acquisition(
+    acquisition: Acquisition,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    raw_samples: int = 1024,
+    restarts: int = 16,
+    iterations: int = 80,
+    seed: int = 0,
+    memory_mb: int = 512,
+    bytes_per_point: int = 8 * 4 * 1000,
+    discrete: Mapping[int, Tensor] | None = None,
+    fixed: Mapping[int, float] | None = None,
+    anchors: Tensor | None = None,
+    post_process: Callable[[Tensor], Tensor] | None = None,
+) -> OptimizeResult:
+    """Maximizes an acquisition function of one point.
+
+    Args:
+        acquisition: The function.
+        lower: Lower bounds. shape: (d,)
+        upper: Upper bounds. shape: (d,)
+        raw_samples: Random points scored first.
+        restarts: Points refined.
+        iterations: Quasi-Newton iterations of a restart at the most.
+        seed: The result is a function of it.
+        memory_mb: Memory for scoring raw samples.
+        bytes_per_point: Memory that scoring one point takes; about 32 n.
+        discrete: Allowed values of discrete coordinates.
+        fixed: Values of fixed coordinates.
+        anchors: Good points around which some raw samples are drawn. shape: (k, d)
+        post_process: Applied to the refined points, which are then scored again. shape: (b, d) -> (b, d)
+
+    Returns:
+        The best point, of those with a finite value.
+    """
+    discrete = dict(discrete or {})
+    generator = torch.Generator(device=lower.device).manual_seed(seed)
+    lower, upper = lower.clone(), upper.clone()
+    for index, value in (fixed or {}).items():
+        lower[index] = upper[index] = value
+    with stage("raw_samples"):
+        raw = _raw_samples(lower, upper, raw_samples, discrete, anchors, generator)
+        scores = _in_chunks(acquisition.value, raw, max(1, memory_mb * 2**20 // bytes_per_point))
+        x = raw[_choose(scores, restarts, generator)]
+    with stage("optimize"):
+        x, values, evaluations = _refine(acquisition, x, lower, upper, iterations, discrete)
+        if post_process is not None:
+            x = post_process(x)
+            values = acquisition.value(x)
+        best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
+        return OptimizeResult(x[best], float(values[best]), evaluations)
+
+
+def _raw_samples(
+    lower: Tensor,
+    upper: Tensor,
+    count: int,
+    discrete: Mapping[int, Tensor],
+    anchors: Tensor | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Uniform points and points around the anchors, snapped to allowed values. shape: (r, d)"""
+    d = len(lower)
+    unit = torch.rand(count, d, generator=generator, dtype=lower.dtype, device=lower.device)
+    points = [lower + (upper - lower) * unit]
+    if anchors is not None and len(anchors):
+        repeated = anchors.repeat((LOCAL_SAMPLES + len(anchors) - 1) // len(anchors), 1)[:LOCAL_SAMPLES]
+        shift = torch.randn(repeated.shape, generator=generator, dtype=lower.dtype, device=lower.device)
+        points.append((repeated + LOCAL_SPREAD * (upper - lower) * shift).clamp(lower, upper))
+    raw = torch.cat(points)
+    for index, values in discrete.items():
+        pick = torch.randint(len(values), (count,), generator=generator, device=lower.device)
+        raw[:count, index] = values[pick]
+        raw[count:, index] = _snapped(raw[count:, index], values)
+    return raw
+
+
+def _snapped(column: Tensor, values: Tensor) -> Tensor:
+    return values[(column.unsqueeze(-1) - values).abs().argmin(-1)]
+
+
+def _in_chunks(function: Callable[[Tensor], Tensor], X: Tensor, size: int) -> Tensor:
+    return torch.cat([function(chunk) for chunk in X.split(size)])
+
+
+def _choose(scores: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Half of them the best, half drawn by softmax of the standardized scores, all different. shape: (count,)"""
+    count = min(count, len(scores))
+    scores = scores.nan_to_num(nan=-1e300, neginf=-1e300)
+    top = scores.topk((count + 1) // 2).indices
+    usable = scores > -1e299
+    centered = scores.where(usable, scores[top].min())
+    standardized = (centered - centered.mean()) / centered.std().clamp_min(1e-9)
+    weights = torch.softmax(standardized, 0)
+    weights[top] = 0.0
+    drawn = torch.multinomial(weights.clamp_min(1e-12).index_fill(0, top, 0.0), count - len(top), generator=generator)
+    return torch.cat([top, drawn])
+
+
+def _refine(
+    acquisition: Acquisition, x: Tensor, lower: Tensor, upper: Tensor, iterations: int, discrete: Mapping[int, Tensor]
+) -> tuple[Tensor, Tensor, int]:
+    """The restarts, refined: points (b x d), values (b), evaluations."""
+
+    def loss(points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = acquisition.value_and_grad(points)
+        return -value, -gradient * (upper - lower)  # in units of the ranges
+
+    width = (upper - lower).where(upper > lower, torch.ones_like(upper))
+
+    def scaled_loss(units: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return loss(lower + width * units, rows)
+
+    evaluations = 0
+    values = acquisition.value(x)
+    columns = [index for index in discrete if bool(upper[index] > lower[index])]
+    is_continuous = torch.ones_like(lower, dtype=torch.bool)
+    is_continuous[list(discrete)] = False
+    any_continuous = bool((is_continuous & (upper > lower)).any())
+    for _ in range(ALTERNATIONS if columns else 1):
+        if any_continuous:
+            start = (x - lower) / width
+            low = torch.where(is_continuous, torch.zeros_like(lower), start)
+            high = torch.where(is_continuous & (upper > lower), torch.ones_like(lower), start)
+            low = torch.where(is_continuous & (upper <= lower), start, low)
+            result = minimize(
+                scaled_loss, start, low, high, max_iterations=iterations, gradient_tolerance=1e-6, value_tolerance=1e-9
+            )
+            evaluations += result.evaluations
+            moved = (lower + width * result.x).clamp(lower, upper)
+            x, values = torch.where(is_continuous, moved, x), -result.value
+        if not columns:
+            break
+        improved, x, values = _best_neighbours(acquisition, x, values, {index: discrete[index] for index in columns})
+        if not improved:
+            break
+    return x, values, evaluations
+
+
+def _best_neighbours(
+    acquisition: Acquisition, x: Tensor, values: Tensor, discrete: Mapping[int, Tensor]
+) -> tuple[bool, Tensor, Tensor]:
+    """Moves each restart to its best one-coordinate neighbour until none is better, all evaluated together."""
+    improved = False
+    for _ in range(20):
+        neighbours = []
+        for index, allowed in discrete.items():
+            block = x.repeat_interleave(len(allowed), 0).clone()
+            block[:, index] = allowed.repeat(len(x))
+            neighbours.append(block.reshape(len(x), len(allowed), -1))
+        around = torch.cat(neighbours, dim=1)  # shape: (b, k, d)
+        scores = acquisition.value(around.reshape(-1, x.shape[-1])).reshape(len(x), -1).nan_to_num(nan=-torch.inf)
+        best, where = scores.max(dim=1)
+        better = best > values + 1e-9 * values.abs().clamp_min(1.0)
+        if not bool(better.any()):
+            break
+        improved = True
+        chosen = around[torch.arange(len(x), device=x.device), where]
+        x = torch.where(better.unsqueeze(-1), chosen, x)
+        values = torch.where(better, best, values)
+    return improved, x, values
