@@ -1,0 +1,348 @@
+"""Ax's Acquisition with batched optimization, and its closed-form special case.
+
+Two classes behind Ax's interface: ``BatchedAcquisition`` optimizes whatever BoTorch acquisition function Ax chose, all
+raw samples and all restarts in as few calls as memory allows; ``LogEIAcquisition`` skips Ax's set-up (per-element
+loops over the training data, pruning of the baseline) where the log expected improvement has a closed form. What
+either cannot do goes to Ax's own optimizer, and the reasons are recorded.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ax.core.search_space import SearchSpaceDigest
+from ax.exceptions.core import AxError
+from ax.generators.torch.botorch_modular.acquisition import Acquisition, determine_optimizer
+from ax.generators.torch.botorch_modular.surrogate import Surrogate
+from ax.generators.torch.botorch_modular.utils import validate_candidates
+from ax.generators.torch.utils import subset_model
+from ax.generators.torch_base import TorchOptConfig
+from ax.generators.utils import mk_discrete_choices
+from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
+from botorch.acquisition.acquisition import OneShotAcquisitionFunction
+from botorch.acquisition.objective import ScalarizedPosteriorTransform
+from botorch.models.model import Model
+from torch import Tensor
+
+from gpu_gs.acquisition.autograd import AutogradAcquisition
+from gpu_gs.acquisition.logei import LogEI
+from gpu_gs.config import AcquisitionConfig
+from gpu_gs.gp.posterior import PosteriorState, reasons_against_state, state_from_model
+from gpu_gs.optimize.candidates import optimize_acquisition
+from gpu_gs.plugin.ask import current
+from gpu_gs.rng import derive_seed
+from gpu_gs.telemetry import stage
+
+NEGLIGIBLE_NOISE = 1e-2
+"""Noise variance, as a share of the objective's variance, up to which the incumbent is the best posterior mean.
+
+Above it, Ax's noisy expected improvement is used. The prior's median for the noise of a standardized objective is
+exp(-4) = 0.018: noise-free objectives fall below this bound after a few observations."""
+
+MAX_ENUMERATED_VALUES = 64
+"""A discrete parameter with more values than this is searched as a continuous one and rounded, as Ax does."""
+
+
+def objective_output(torch_opt_config: TorchOptConfig) -> tuple[int, float] | None:
+    """The model output that is the objective and the sign that makes it one to maximize; None if there are several."""
+    weights = torch_opt_config.objective_weights
+    if torch_opt_config.is_moo or weights.numel() == 0:
+        return None
+    nonzero = weights.reshape(-1, weights.shape[-1])[0].nonzero().reshape(-1)
+    if len(nonzero) != 1:
+        return None
+    index = int(nonzero[0])
+    return index, math.copysign(1.0, float(weights.reshape(-1, weights.shape[-1])[0, index]))
+
+
+def reasons_against_log_ei(
+    surrogate: Surrogate,
+    torch_opt_config: TorchOptConfig,
+    n: int,
+    function: str,
+    chosen_by_user: bool,
+    options: dict[str, Any],
+) -> list[str]:
+    """Why the acquisition function cannot be the closed-form LogEI; empty means go. The cheap tests come first.
+
+    Args:
+        surrogate: The fitted surrogate.
+        torch_opt_config: What to optimize.
+        n: Candidates wanted.
+        function: ``AcquisitionConfig.function``.
+        chosen_by_user: Whether a BoTorch class, its options, or an Ax ``Acquisition`` class were given explicitly.
+        options: Ax's acquisition options.
+    """
+    if chosen_by_user:
+        return ["acquisition: the strategy names its own acquisition function"]
+    if function not in ("auto", "LogEI"):
+        return [f"acquisition: {function} has no closed form here"]
+    reasons = []
+    if torch_opt_config.is_moo:
+        reasons.append("acquisition: several objectives")
+    elif objective_output(torch_opt_config) is None:
+        reasons.append("acquisition: a scalarized objective")
+    if torch_opt_config.outcome_constraints is not None:
+        reasons.append("acquisition: outcome constraints")
+    if torch_opt_config.use_learned_objective:
+        reasons.append("acquisition: a learned objective")
+    if torch_opt_config.pending_observations is not None and any(
+        len(pending) for pending in torch_opt_config.pending_observations if pending is not None
+    ):
+        reasons.append("acquisition: pending trials")
+    if n > 1:
+        reasons.append(f"acquisition: {n} arms in one trial")
+    if options.get("prune_irrelevant_parameters", False):
+        reasons.append("acquisition: simplify_parameter_changes")
+    if reasons:
+        return reasons
+    model = objective_model(surrogate.model, torch_opt_config)
+    reasons = reasons_against_state(model)
+    if not reasons and function == "auto" and relative_noise(model) > NEGLIGIBLE_NOISE:
+        reasons.append(f"acquisition: the noise is not negligible (over {NEGLIGIBLE_NOISE:g} of the variance)")
+    return reasons
+
+
+def objective_model(model: Model, torch_opt_config: TorchOptConfig) -> Model:
+    """The one-output model of a single objective."""
+    if model.num_outputs == 1:
+        return model
+    return subset_model(
+        model=model, objective_weights=torch_opt_config.objective_weights, outcome_constraints=None
+    ).model
+
+
+def relative_noise(model: Model) -> float:
+    """Mean observation noise variance over the variance of the training targets."""
+    noise = model.likelihood.noise.mean()
+    return float(noise / model.train_targets.var().clamp_min(1e-12))  # one host synchronization
+
+
+class BatchedAcquisition(Acquisition):
+    """Ax's Acquisition whose ``optimize`` advances all restarts in one batch."""
+
+    #: Set by the generator right after construction; ``None`` (a user's own construction) means Ax's optimizer.
+    engine: AcquisitionConfig | None = None
+    seed: int = 0
+
+    def reasons_against_batched(
+        self,
+        search_space_digest: SearchSpaceDigest,
+        linear_constraints: bool,
+        optimizer_options: dict[str, Any] | None,
+        candidate_set: Tensor | None,
+        optimizer: str,
+    ) -> list[str]:
+        """Why Ax's own optimizer must do it; empty means go."""
+        reasons = []
+        if self.engine is None:
+            reasons.append("optimizer: not configured")
+        if candidate_set is not None:
+            reasons.append("optimizer: a candidate set is given")
+        if linear_constraints:
+            reasons.append("optimizer: linear parameter constraints")
+        if optimizer_options:
+            reasons.append(f"optimizer: explicit optimizer options ({', '.join(sorted(optimizer_options))})")
+        if optimizer not in ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating"):
+            reasons.append(f"optimizer: {optimizer} suits this search space or acquisition function")
+        if isinstance(self.acqf, OneShotAcquisitionFunction):
+            reasons.append("optimizer: a one-shot acquisition function")
+        if self.acq_function_sequence is not None:
+            reasons.append("optimizer: a sequence of acquisition functions")
+        if self.options.get("prune_irrelevant_parameters", False):
+            reasons.append("optimizer: simplify_parameter_changes")
+        return reasons
+
+    def optimize(
+        self,
+        n: int,
+        search_space_digest: SearchSpaceDigest,
+        inequality_constraints: list[tuple[Tensor, Tensor, float]] | None = None,
+        equality_constraints: list[tuple[Tensor, Tensor, float]] | None = None,
+        fixed_features: dict[int, float] | None = None,
+        rounding_func: Callable[[Tensor], Tensor] | None = None,
+        optimizer_options: dict[str, Any] | None = None,
+        candidate_set: Tensor | None = None,
+        sampling_strategy: Any = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Acquisition.optimize``.
+
+        Returns:
+            Candidates (n x d), their acquisition values (n), arm weights (n).
+        """
+        choices = mk_discrete_choices(ssd=search_space_digest, fixed_features=fixed_features)
+        optimizer = determine_optimizer(
+            search_space_digest=search_space_digest, discrete_choices=choices, acqf=self.acqf
+        )
+        reasons = self.reasons_against_batched(
+            search_space_digest=search_space_digest,
+            linear_constraints=bool(inequality_constraints or equality_constraints),
+            optimizer_options=optimizer_options,
+            candidate_set=candidate_set,
+            optimizer=optimizer,
+        )
+        if sampling_strategy is not None:
+            reasons.append("optimizer: a sampling strategy is given")
+        if reasons:
+            if (ask := current()) is not None:
+                ask.because(reasons)
+            with stage("optimize"):
+                return super().optimize(
+                    n=n,
+                    search_space_digest=search_space_digest,
+                    inequality_constraints=inequality_constraints,
+                    equality_constraints=equality_constraints,
+                    fixed_features=fixed_features,
+                    rounding_func=rounding_func,
+                    optimizer_options=optimizer_options,
+                    candidate_set=candidate_set,
+                    sampling_strategy=sampling_strategy,
+                )
+        candidates, values = self._optimize_greedily(n, search_space_digest, fixed_features, rounding_func)
+        validate_candidates(
+            candidates=candidates,
+            bounds=self._bounds(search_space_digest),
+            discrete_choices=choices or None,
+            inequality_constraints=None,
+            feature_names=search_space_digest.feature_names,
+            task_features=search_space_digest.task_features,
+            equality_constraints=None,
+        )
+        return candidates, values, torch.ones(n, dtype=self.dtype)
+
+    def _bounds(self, search_space_digest: SearchSpaceDigest) -> Tensor:
+        return torch.tensor(search_space_digest.bounds, dtype=self.dtype, device=self.device).T  # shape: (2, d)
+
+    def _optimize_greedily(
+        self,
+        n: int,
+        search_space_digest: SearchSpaceDigest,
+        fixed_features: dict[int, float] | None,
+        rounding_func: Callable[[Tensor], Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """n candidates one after the other, each conditioned on those before. Returns (n x d), (n)."""
+        assert self.engine is not None
+        lower, upper = self._bounds(search_space_digest)
+        fixed = dict(fixed_features or {})
+        discrete = {
+            index: torch.tensor(sorted(values), dtype=self.dtype, device=self.device)
+            for index, values in search_space_digest.discrete_choices.items()
+            if index not in fixed and len(values) <= MAX_ENUMERATED_VALUES
+        }
+        already_pending = self.X_pending
+        candidates: list[Tensor] = []
+        values: list[Tensor] = []
+        for candidate in range(n):
+            if candidates:
+                self._condition_on(torch.stack(candidates), already_pending)
+            result = optimize_acquisition(
+                self._value_and_grad_function(),
+                lower,
+                upper,
+                raw_samples=self.engine.raw_samples,
+                restarts=self.engine.restarts,
+                iterations=self.engine.iterations,
+                seed=derive_seed(self.seed, 0, candidate, 0),
+                memory_mb=self.engine.memory_mb,
+                discrete=discrete or None,
+                fixed=fixed or None,
+                anchors=self._anchors(),
+                post_process=rounding_func,
+            )
+            candidates.append(result.x)
+            values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
+        if n > 1:
+            self._condition_on(torch.empty(0, lower.shape[-1], dtype=self.dtype), already_pending)
+        return torch.stack(candidates), torch.stack(values)
+
+    def _condition_on(self, chosen: Tensor, already_pending: Tensor | None) -> None:
+        pending = chosen if already_pending is None else torch.cat([already_pending, chosen])
+        self.X_pending = pending if len(pending) else None
+        if not hasattr(self.acqf, "set_X_pending"):
+            raise AxError(f"{type(self.acqf).__name__} cannot take pending points, so it cannot propose a batch.")
+        self.acqf.set_X_pending(self.X_pending)
+
+    def _value_and_grad_function(self) -> Any:
+        return AutogradAcquisition(self.acqf)
+
+    def _anchors(self) -> Tensor | None:
+        """Some of the best observed points, around which local raw samples are drawn. shape: (k, d)"""
+        if self.X_observed is None or len(self.X_observed) == 0:
+            return None
+        with torch.no_grad():
+            mean = self._model.posterior(self.X_observed).mean  # shape: (n, m)
+        weights = self._objective_weights.reshape(-1, self._objective_weights.shape[-1])
+        per_objective = mean @ weights.T  # shape: (n, number of objectives)
+        top = per_objective.topk(min(3, len(mean)), dim=0).indices.reshape(-1).unique()
+        return self.X_observed[top]
+
+
+class LogEIAcquisition(BatchedAcquisition):
+    """The closed-form log expected improvement over the best posterior mean, for one objective and one candidate.
+
+    Built from the posterior state alone: none of ``Acquisition.__init__``'s loops over the training data run.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        search_space_digest: SearchSpaceDigest,
+        torch_opt_config: TorchOptConfig,
+        options: dict[str, Any],
+    ) -> None:
+        output = objective_output(torch_opt_config)
+        assert output is not None, "reasons_against_log_ei must be empty"
+        self.surrogate = surrogate
+        self.options = options
+        self.search_space_digest = search_space_digest
+        self.n = 1
+        self.num_pruned_dims = None
+        self.models_used = [surrogate.model_name_by_metric]
+        self.acq_function_sequence = None
+        self.X_pending = None
+        self._objective_thresholds = None
+        self._objective_weights = torch_opt_config.objective_weights
+        self._model = objective_model(surrogate.model, torch_opt_config)
+        self._weight = output[1]
+        self._state: PosteriorState = state_from_model(self._model)
+        self.X_observed = surrogate.Xs[output[0]]
+        observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
+        eligible = _matching(self.X_observed, search_space_digest.bounds, torch_opt_config.fixed_features)
+        self._observed = observed.where(eligible, observed.new_tensor(-math.inf))
+        self._best = self._observed.max() * self._weight
+
+    @property
+    def acqf(self) -> AcquisitionFunction:  # type: ignore[override]
+        """The same function as a BoTorch acquisition function, for Ax's analyses."""
+        return LogExpectedImprovement(
+            model=self._model,
+            best_f=self._best * self._weight,
+            posterior_transform=ScalarizedPosteriorTransform(
+                weights=torch.tensor([self._weight], dtype=self.dtype, device=self.device)
+            ),
+        )
+
+    def _value_and_grad_function(self) -> LogEI:
+        return LogEI(self._state, self._best, weight=self._weight)
+
+    def _anchors(self) -> Tensor:
+        top = self._observed.topk(min(5, len(self._observed))).indices
+        return self.X_observed[top]
+
+
+def _matching(X: Tensor, bounds: list[tuple[float, float]], fixed: dict[int, float] | None) -> Tensor:
+    """Which rows of X lie in the bounds and have the fixed values; all of them if none does. shape: (n,)"""
+    lower, upper = torch.tensor(bounds, dtype=X.dtype, device=X.device).T
+    inside = ((lower <= X) & (upper >= X)).all(dim=-1)
+    for index, value in (fixed or {}).items():
+        inside &= X[:, index] == value
+    return inside | ~inside.any()
+
+
+__all__ = [
+    "BatchedAcquisition",
+    "LogEIAcquisition",
+    "objective_output",
+    "reasons_against_log_ei",
+]

@@ -1,0 +1,228 @@
+"""The generator: BoTorchGenerator with a warm-started surrogate, batched acquisition optimization and no best point.
+
+Its state, a plain dict ready for JSON, is Ax's own ``generator_state_after_gen``: it is saved once per generator run
+and handed back as the keyword ``warm_state`` when a new process builds the generator again.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import botorch.acquisition as botorch_acquisition
+import botorch.acquisition.multi_objective as botorch_multi_objective
+import torch
+from ax.core.search_space import SearchSpaceDigest
+from ax.core.types import TCandidateMetadata
+from ax.generators.torch.botorch_modular.acquisition import Acquisition
+from ax.generators.torch.botorch_modular.generator import BoTorchGenerator
+from ax.generators.torch.botorch_modular.surrogate import Surrogate, SurrogateSpec
+from ax.generators.torch.botorch_modular.utils import ModelConfig
+from ax.generators.torch_base import TorchOptConfig
+from botorch.acquisition import AcquisitionFunction
+from botorch.acquisition.multi_objective.parego import qLogNParEGO
+from botorch.utils.datasets import SupervisedDataset
+
+from gpu_gs.gp.fit import FitOptions
+from gpu_gs.plugin.acquisition import BatchedAcquisition, LogEIAcquisition, reasons_against_log_ei
+from gpu_gs.plugin.ask import current
+from gpu_gs.plugin.settings import EngineSettings
+from gpu_gs.plugin.surrogate import WarmSurrogate
+from gpu_gs.rng import derive_seed
+from gpu_gs.telemetry import note
+
+STATE_VERSION = 1
+
+ACQUISITION_CLASSES: dict[str, type[AcquisitionFunction]] = {
+    "qLogNEI": botorch_acquisition.qLogNoisyExpectedImprovement,
+    "qLogEI": botorch_acquisition.qLogExpectedImprovement,
+    "qUCB": botorch_acquisition.qUpperConfidenceBound,
+    "qLogNEHVI": botorch_multi_objective.qLogNoisyExpectedHypervolumeImprovement,
+    "qLogEHVI": botorch_multi_objective.qLogExpectedHypervolumeImprovement,
+    "qLogNParEGO": qLogNParEGO,
+}
+"""BoTorch classes by the names allowed in ``acquisition.function``; ``auto`` and ``LogEI`` are not BoTorch classes."""
+
+
+class WarmBoTorchGenerator(BoTorchGenerator):
+    """A BoTorchGenerator that remembers, in ``asked``, what the last ask learned.
+
+    Args:
+        settings: ``EngineSettings`` as a plain dict.
+        warm_state: What ``_get_state`` returned in an earlier life of this generator.
+        surrogate_spec: See ``BoTorchGenerator``, as the others below.
+        surrogate: See ``BoTorchGenerator``. A given instance keeps its own fit: it cannot be warm-started.
+        acquisition_class: See ``BoTorchGenerator``. A given class keeps its own optimizer.
+        acquisition_options: See ``BoTorchGenerator``.
+        botorch_acqf_class: See ``BoTorchGenerator``. A given class is used as it is, optimized in a batch.
+        botorch_acqf_options: See ``BoTorchGenerator``.
+        botorch_acqf_classes_with_options: See ``BoTorchGenerator``.
+        refit_on_cv: See ``BoTorchGenerator``.
+        warm_start_refit: See ``BoTorchGenerator``.
+        use_p_feasible: See ``BoTorchGenerator``.
+    """
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        warm_state: dict[str, Any] | None = None,
+        surrogate_spec: SurrogateSpec | None = None,
+        surrogate: Surrogate | None = None,
+        acquisition_class: type[Acquisition] | None = None,
+        acquisition_options: dict[str, Any] | None = None,
+        botorch_acqf_class: type[AcquisitionFunction] | None = None,
+        botorch_acqf_options: dict[str, Any] | None = None,
+        botorch_acqf_classes_with_options: list[tuple[type[AcquisitionFunction], dict[str, Any]]] | None = None,
+        refit_on_cv: bool = False,
+        warm_start_refit: bool = True,
+        use_p_feasible: bool = True,
+    ) -> None:
+        self.settings = EngineSettings.from_stored(settings)
+        function = self.settings.acquisition.function
+        if botorch_acqf_class is None and botorch_acqf_classes_with_options is None:
+            botorch_acqf_class = ACQUISITION_CLASSES.get(function)
+        super().__init__(
+            surrogate_spec=surrogate_spec,
+            surrogate=surrogate,
+            acquisition_class=acquisition_class or BatchedAcquisition,
+            acquisition_options=acquisition_options,
+            botorch_acqf_class=botorch_acqf_class,
+            botorch_acqf_options=botorch_acqf_options,
+            botorch_acqf_classes_with_options=botorch_acqf_classes_with_options,
+            refit_on_cv=refit_on_cv,
+            warm_start_refit=warm_start_refit,
+            use_p_feasible=use_p_feasible,
+        )
+        #: The very object that was handed in: the node hands it in again, since Ax compares identities.
+        self.stored_state = warm_state
+        self.asked: dict[str, Any] = dict(warm_state or {})
+        self._suppress_best_point = False
+
+    @property
+    def ask_index(self) -> int:
+        """How many trials this generator has produced, in all its lives."""
+        return int(self.asked.get("asks", 0))
+
+    def fit(
+        self,
+        datasets: Sequence[SupervisedDataset],
+        search_space_digest: SearchSpaceDigest,
+        candidate_metadata: list[list[TCandidateMetadata]] | None = None,
+        state_dict: Any = None,
+        refit: bool = True,
+        **additional_model_inputs: Any,
+    ) -> None:
+        """See ``BoTorchGenerator.fit``; starts from the hyperparameters of the last ask."""
+        if self._surrogate is None:
+            options = self.settings.fit
+            self._surrogate = WarmSurrogate(
+                surrogate_spec=self.surrogate_spec or SurrogateSpec(model_configs=[ModelConfig(name="default")]),
+                refit_on_cv=self.refit_on_cv,
+                warm_start_refit=self.warm_start_refit,
+                fit_options=FitOptions(
+                    warm_iterations=options.warm_iterations, cold_iterations=options.cold_iterations
+                ),
+            )
+        if isinstance(self._surrogate, WarmSurrogate):
+            self._surrogate.warm = self.asked.get("hyperparameters", {}) if self.settings.fit.warm_start else {}
+        super().fit(
+            datasets=datasets,
+            search_space_digest=search_space_digest,
+            candidate_metadata=candidate_metadata,
+            state_dict=state_dict,
+            refit=refit,
+            **additional_model_inputs,
+        )
+        self._note_fit(datasets)
+
+    def _note_fit(self, datasets: Sequence[SupervisedDataset]) -> None:
+        note("n", max((len(dataset.Y) for dataset in datasets), default=0))
+        if not isinstance(self._surrogate, WarmSurrogate) or not self._surrogate.fits:
+            note("fit_decision", "ax")
+            return
+        fits = self._surrogate.fits.values()
+        note("fit_decision", ",".join(sorted({result.decision for result in fits})))
+        note("fit_method", ",".join(sorted({result.method for result in fits})))
+        note("fit_evaluations", sum(max(result.evaluations, 0) for result in fits))
+        if (ask := current()) is not None:
+            for result in fits:
+                ask.because([f"fit: {reason}" for reason in result.reasons])
+
+    def _instantiate_acquisition(
+        self,
+        search_space_digest: SearchSpaceDigest,
+        torch_opt_config: TorchOptConfig,
+        botorch_acqf_options: dict[str, Any],
+        acq_options: dict[str, Any] | None = None,
+        botorch_acqf_classes_with_options: list[tuple[type[AcquisitionFunction], dict[str, Any]]] | None = None,
+        n: int | None = None,
+    ) -> Acquisition:
+        """The closed form where it serves, else what Ax (or the user) chose, optimized in a batch."""
+        ask = current()
+        reasons = reasons_against_log_ei(
+            surrogate=self.surrogate,
+            torch_opt_config=torch_opt_config,
+            n=n or 1,
+            function=self.settings.acquisition.function,
+            chosen_by_user=self.acquisition_class is not BatchedAcquisition
+            or bool(self._user_specified_botorch_acqf_class and self.settings.acquisition.function == "auto")
+            or bool(botorch_acqf_options or botorch_acqf_classes_with_options),
+            options=acq_options or {},
+        )
+        acquisition: Acquisition
+        if not reasons:
+            acquisition = LogEIAcquisition(
+                surrogate=self.surrogate,
+                search_space_digest=search_space_digest,
+                torch_opt_config=torch_opt_config,
+                options=acq_options or {},
+            )
+        else:
+            if ask is not None:
+                ask.because(reasons)
+            acquisition = super()._instantiate_acquisition(
+                search_space_digest=search_space_digest,
+                torch_opt_config=torch_opt_config,
+                botorch_acqf_options=botorch_acqf_options,
+                acq_options=acq_options,
+                botorch_acqf_classes_with_options=botorch_acqf_classes_with_options,
+                n=n,
+            )
+        if isinstance(acquisition, BatchedAcquisition):
+            acquisition.engine = self.settings.acquisition
+            acquisition.seed = derive_seed(
+                self.settings.seed, self.ask_index if ask is None else ask.index, 0, 0 if ask is None else ask.attempt
+            )
+        note("acquisition", type(acquisition).__name__ if not reasons else type(acquisition.acqf).__name__)
+        return acquisition
+
+    def best_point(
+        self, search_space_digest: SearchSpaceDigest, torch_opt_config: TorchOptConfig
+    ) -> torch.Tensor | None:
+        """The best in-sample point when somebody asks for it; nothing during an ask (see ``WarmTorchAdapter._gen``).
+
+        Raises:
+            NotImplementedError: During an ask; the adapter takes it for "no best point".
+        """
+        if self._suppress_best_point:
+            raise NotImplementedError("No best point is computed during an ask.")
+        return super().best_point(search_space_digest=search_space_digest, torch_opt_config=torch_opt_config)
+
+    def _get_state(self) -> dict[str, Any]:
+        """What the next ask needs, as of the end of this one; ``commit`` makes it the generator's own."""
+        hyperparameters: dict[str, Any] = {}
+        if isinstance(self._surrogate, WarmSurrogate):
+            hyperparameters = self._surrogate.export_warm()
+        return {
+            "warm_state": {
+                "version": STATE_VERSION,
+                "asks": self.ask_index + 1,
+                "hyperparameters": hyperparameters,
+                "n": max((len(data.Y) for data in self.surrogate.training_data), default=0),
+            }
+        }
+
+    def commit(self, state: dict[str, Any]) -> None:
+        """Takes over the state of an ask that ended well."""
+        self.asked = dict(state["warm_state"])
+
+
+__all__ = ["ACQUISITION_CLASSES", "STATE_VERSION", "WarmBoTorchGenerator"]

@@ -1,0 +1,100 @@
+"""Stage times: kept with each trial's generator run, read back as a table."""
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from gpu_gs.plugin.ask import Ask
+from gpu_gs.telemetry import Spans
+
+if TYPE_CHECKING:
+    from ax.core.experiment import Experiment
+
+METADATA_KEY = "gpu_gs"
+"""Where the record stands in ``GeneratorRun.gen_metadata``."""
+
+STAGES = ("strategy", "data", "transform", "fit", "setup", "raw_samples", "optimize", "untransform", "other")
+"""The columns of seconds, in the order in which an ask passes through them; they add up to ``total``."""
+
+FACTS = (
+    "node",
+    "device",
+    "threads",
+    "n",
+    "ask",
+    "attempts",
+    "fit_decision",
+    "fit_method",
+    "fit_evaluations",
+    "acquisition",
+)
+
+
+def record_of(ask: Ask, spans: Spans, seconds: float, node: str) -> dict[str, Any]:
+    """What is stored of an ask: seconds by stage, and the facts that explain them. Ready for JSON."""
+    stages = {name: spans.seconds.get(name, 0.0) for name in STAGES if name in spans.seconds}
+    return {
+        "node": node,
+        "stages": stages,
+        "total": seconds,
+        "device": ask.decision.device,
+        "threads": ask.decision.threads,
+        "ask": ask.index,
+        "attempts": ask.attempt,
+        "reasons": list(ask.reasons),
+        **spans.facts,
+    }
+
+
+def add_strategy_time(record: dict[str, Any], seconds: float) -> None:
+    """Adds the strategy's own share (pending points, transitions) to a record."""
+    stages = record.setdefault("stages", {})
+    stages["strategy"] = stages.get("strategy", 0.0) + seconds
+    record["total"] = record.get("total", 0.0) + seconds
+
+
+def timings(source: Any) -> pd.DataFrame:
+    """Where the time of each ask went.
+
+    Args:
+        source: A ``Client``, an ``AxClient``, an ``Orchestrator``, a ``GenerationStrategy`` or an ``Experiment``.
+
+    Returns:
+        A row for each generator run that carries a record, indexed by trial: the facts (node, device, threads, n,
+        fit decision and evaluations, acquisition), a column of seconds for each stage, their sum ``total``, and
+        the reasons why a fast part was not used, joined by "; ".
+    """
+    rows = []
+    for index, trial in sorted(_experiment_of(source).trials.items()):
+        for run in trial.generator_runs:
+            record = (run.gen_metadata or {}).get(METADATA_KEY)
+            if record is None:
+                continue
+            seconds = {name: float(record["stages"].get(name, 0.0)) for name in STAGES}
+            seconds["other"] = record["total"] - sum(seconds.values())
+            rows.append(
+                {
+                    "trial_index": index,
+                    **{fact: record.get(fact) for fact in FACTS},
+                    **seconds,
+                    "total": record["total"],
+                    "reasons": "; ".join(record.get("reasons", [])),
+                }
+            )
+    columns = ["trial_index", *FACTS, *STAGES, "total", "reasons"]
+    return pd.DataFrame(rows, columns=columns).set_index("trial_index")
+
+
+def _experiment_of(source: Any) -> "Experiment":
+    from ax.core.experiment import Experiment
+
+    if isinstance(source, Experiment):
+        return source
+    for attribute in ("_experiment", "experiment"):
+        experiment = getattr(source, attribute, None)
+        if isinstance(experiment, Experiment):
+            return experiment
+    raise TypeError(
+        f"timings() takes a Client, AxClient, Orchestrator, GenerationStrategy or Experiment with an experiment set, "
+        f"not {type(source).__name__}."
+    )

@@ -1,0 +1,100 @@
+"""Saving and loading: Ax's JSON and SQL, a fresh process, the size of the state."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from ax.api.client import Client
+from ax.storage.json_store.decoder import object_from_json
+from ax.storage.json_store.encoder import object_to_json
+
+from gpu_gs import GPUGenerationStrategy, load_client, timings
+from gpu_gs.plugin.node import GPUGenerationNode
+from tests.plugin.helpers import advance, largest_difference, make_client
+
+CONTINUE = """
+import json, sys
+from gpu_gs import load_client
+sys.path.insert(0, {root!r})
+from tests.plugin.helpers import advance
+client = load_client({path!r})
+print(json.dumps(advance(client, 2)))
+"""
+
+
+def test_a_fresh_process_goes_on_where_the_saved_one_stopped(tmp_path, pytestconfig):
+    path = tmp_path / "run.json"
+    client = make_client(seed=2)
+    advance(client, 8)
+    client.save_to_json_file(str(path))
+    expected = advance(client, 2)
+    script = CONTINUE.format(root=str(pytestconfig.rootpath), path=str(path))
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    # Ax's JSON keeps observations to 10 decimals.
+    assert largest_difference(json.loads(found.stdout.strip().splitlines()[-1]), expected) < 1e-4
+
+
+def test_a_loaded_client_is_warm_on_the_same_node_and_knows_its_class(tmp_path):
+    path = tmp_path / "run.json"
+    client = make_client(seed=2)
+    advance(client, 8)
+    client.save_to_json_file(str(path))
+    loaded = load_client(path)
+    strategy = loaded._generation_strategy
+    assert isinstance(strategy, GPUGenerationStrategy)
+    assert strategy.current_node_name == "MBM" and isinstance(strategy.current_node, GPUGenerationNode)
+    before = timings(client)
+    assert timings(loaded)["total"].tolist() == pytest.approx(before["total"].tolist())
+    advance(loaded, 3)
+    table = timings(loaded)
+    assert table["fit_decision"].iloc[-3:].tolist() == ["warm"] * 3
+    assert table["ask"].iloc[-3:].tolist() == [3, 4, 5]
+    adapter = strategy.current_node.generator_spec._fitted_adapter
+    advance(loaded, 1)
+    assert strategy.current_node.generator_spec._fitted_adapter is adapter
+
+
+def test_ax_itself_loads_the_file_as_a_plain_strategy_of_our_nodes(tmp_path):
+    path = tmp_path / "run.json"
+    client = make_client(seed=2)
+    advance(client, 7)
+    client.save_to_json_file(str(path))
+    loaded = Client.load_from_json_file(str(path))
+    assert isinstance(loaded._generation_strategy.current_node, GPUGenerationNode)
+    assert largest_difference(advance(loaded, 1), advance(client, 1)) < 1e-4
+
+
+def test_the_strategy_survives_ax_json_on_its_own():
+    strategy = GPUGenerationStrategy.from_config("fast", seed=1)
+    encoded = json.loads(json.dumps(object_to_json(strategy)))
+    decoded = object_from_json(encoded)
+    assert isinstance(decoded, GPUGenerationStrategy)
+    assert decoded == strategy
+
+
+def test_the_stored_state_is_small_and_saved_once_a_run():
+    client = make_client(seed=2)
+    advance(client, 8)
+    run = client._generation_strategy.last_generator_run
+    assert len(json.dumps(run.generator_state_after_gen)) < 2000
+    assert "warm_state" not in run.generator_kwargs
+    assert "cuda" not in json.dumps(object_to_json(run.adapter_kwargs))
+
+
+def test_sql_storage_resumes_warm(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    from ax.api.client import StorageConfig
+    from ax.storage.sqa_store.db import create_all_tables, get_engine, init_engine_and_session_factory
+    from ax.storage.sqa_store.structs import DBSettings  # noqa: F401  (its absence would mean another Ax)
+
+    url = f"sqlite:///{tmp_path / 'ax.sqlite'}"
+    init_engine_and_session_factory(url=url)
+    create_all_tables(get_engine())
+    storage = StorageConfig(url=url)
+    client = make_client(seed=2, storage_config=storage)
+    advance(client, 7)
+    loaded = load_client(storage, experiment_name="test")
+    assert isinstance(loaded._generation_strategy, GPUGenerationStrategy)
+    advance(loaded, 1)
+    assert timings(loaded)["fit_decision"].iloc[-1] == "warm"
