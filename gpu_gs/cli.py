@@ -1,0 +1,380 @@
+"""The command line: ``gpu-gs run | resume | report | validate | presets | schema | doctor``.
+
+Neither torch nor Ax is imported before a command needs it. With ``--json`` the answer stands on stdout as one JSON
+document; everything else goes to stderr.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gpu_gs.errors import ConfigError, DeviceUnavailableError, GpuGsError, GpuGsWarning, TaskError
+
+OK, ERROR, USAGE, DEVICE, FAILURES, UNUSABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+EXIT_OF_STATUS = {"finished": OK, "failures": FAILURES, "interrupted": INTERRUPTED, "error": ERROR}
+
+EPILOG = (
+    "Exit codes: 0 done; 1 an error inside; 2 wrong usage or configuration; 3 the device is not there; "
+    "4 failing trials stopped the run; 5 the folder, its journal or a needed package is unusable; "
+    "130 interrupted (continue with: gpu-gs resume DIR)."
+)
+
+app = typer.Typer(
+    name="gpu-gs",
+    help="Bayesian optimization with Ax, its asks made fast: run a task, resume it, look at the report.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials in total.")]
+
+
+class ConfigKind(StrEnum):
+    """What a file can be."""
+
+    strategy = "strategy"
+    task = "task"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import gpu_gs
+
+        print(f"gpu-gs {gpu_gs.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+# ------------------------------------------------------------------------------------------------- run, resume
+
+
+@app.command(epilog=EPILOG)
+def run(
+    task: Annotated[str, typer.Argument(help="A task's YAML file, or the name of a shipped one.")],
+    trials: Trials = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random draws.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/TASK-TIME]")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any setting of the task; repeatable.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(metavar="PRESET", help="Another strategy preset.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a task from its first trial to its report."""
+    from gpu_gs.config import resolve_source
+    from gpu_gs.run.task_config import TaskConfig, load_task
+
+    lines = [
+        *(settings or []),
+        *([] if trials is None else [f"trials={trials}"]),
+        *([] if device is None else [f"strategy.device={json.dumps(device)}"]),
+        *([] if seed is None else [f"strategy.seed={seed}"]),
+    ]
+    config = load_task(task, set_values=lines, strategy=strategy)
+    folder = out or _new_folder(config.name)
+    with _ax_loaded():
+        from gpu_gs.run.experiment import versions
+        from gpu_gs.run.loop import run_task
+        from gpu_gs.run.outputs import require_sql
+    if config.storage == "sqlite":
+        require_sql()
+    now = versions()
+    for package, version in config.versions.items():
+        if now.get(package) != version:
+            _say(
+                f"{package} was {version} when this file was written and is {now.get(package)} here; trials may differ."
+            )
+    _say(f"{config.name}: {config.trials} trials into {folder}")
+    summary = run_task(config, folder, task_folder=resolve_source(TaskConfig, task).parent, say=_say)
+    _finish(summary, as_json)
+
+
+@app.command(epilog=EPILOG)
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run that was stopped or killed.")],
+    trials: Trials = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run where it stopped; the trial in flight is evaluated again."""
+    with _ax_loaded():
+        from gpu_gs.run.loop import resume as resume_run
+    _finish(resume_run(folder, trials=trials, say=_say), as_json)
+
+
+@app.command(epilog=EPILOG)
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")], as_json: Json = False) -> None:
+    """Write report.html, result.json and the tables of a run again, from its journal."""
+    with _ax_loaded():
+        from gpu_gs.run import journal
+        from gpu_gs.run.loop import config_of
+        from gpu_gs.run.outputs import write_results
+    if not folder.is_dir():
+        raise TaskError(f"{folder}: no such folder")
+    record = journal.read(folder)
+    summary = write_results(record, config_of(record), folder)
+    if as_json:
+        _print_json(summary)
+    else:
+        _print_summary(summary)
+
+
+def _new_folder(name: str) -> Path:
+    base = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = base, 2
+    while folder.exists():
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder
+
+
+def _finish(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(summary)
+    else:
+        _print_summary(summary)
+    code = EXIT_OF_STATUS[summary["status"]]
+    if code:
+        _say(f"{summary['status']}: {summary['reason']}")
+        _say(f"Nothing is lost. Continue with: gpu-gs resume {summary['folder']}")
+        raise typer.Exit(code)
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    counts, seconds = summary["trials"], summary["seconds"]
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    infeasible = f", {counts['infeasible']} infeasible" if counts["infeasible"] else ""
+    print(
+        f"{summary['task']}: {counts['completed']} of {counts['wanted']} trials{failed}{infeasible}; "
+        f"objective {seconds['objective']:.1f} s, strategy {seconds['strategy']:.1f} s, "
+        f"random search {seconds['random_search']:.1f} s; device {', '.join(summary['devices']) or 'none yet'}, "
+        f"seed {summary['seed']}"
+    )
+    rows = summary["comparison"]
+    if rows:
+        held_out = list(dict.fromkeys(name for row in rows for name in row["held_out"] or {}))
+        labels = list(rows[0]["values"])
+        several = len(labels) > 1
+        lines = [["", *labels, *(["hypervolume"] if several else []), *(f"held-out {name}" for name in held_out)]]
+        for row in rows:
+            numbers = [row["values"][label] for label in labels]
+            numbers += [row["hypervolume"]] if several else []
+            numbers += [(row["held_out"] or {}).get(name) for name in held_out]
+            lines.append([row["who"], *("–" if number is None else f"{_mean(number):.5g}" for number in numbers)])
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        for line in lines:
+            cells = [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line, widths, strict=True))]
+            print("  ".join([cells[0], *cells[2:]]))
+        best = ", ".join(f"{name} = {_short(value)}" for name, value in rows[0]["parameters"].items())
+        if rows[0]["who"] == "tuned":
+            print(f"Best parameters: {best}")
+    for remark in summary["remarks"]:
+        print(f"Note: {remark}")
+    print(f"Report: {Path(summary['folder']) / 'report.html'}")
+
+
+def _mean(value: Any) -> float:
+    return float(value[0] if isinstance(value, tuple | list) else value)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+# --------------------------------------------------------------------------------------- validate, presets, schema
+
+
+@app.command(epilog=EPILOG)
+def validate(
+    file: Annotated[str, typer.Argument(help="A strategy's or a task's YAML file, or the name of a shipped one.")],
+    kind: Annotated[ConfigKind | None, typer.Option(help="What it is; by default, what it looks like.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a file without running it; a task also against Ax, with its functions imported."""
+    from gpu_gs.config import StrategyConfig, resolve_source
+    from gpu_gs.run.task_config import TaskConfig, load_task
+
+    kind = kind or _kind_of(file)
+    try:
+        if kind is ConfigKind.strategy:
+            strategy = StrategyConfig.load(file)
+            words = f"strategy {strategy.name or ''} with engine {strategy.engine} on device {strategy.device}"
+        else:
+            config = load_task(file)
+            with _ax_loaded():
+                from gpu_gs.run.experiment import build_client, with_folder
+                from gpu_gs.run.objectives import import_objective
+            config = with_folder(config, resolve_source(TaskConfig, file).parent)
+            build_client(config)
+            import_objective(config.objective, config.python_path)
+            if config.held_out is not None:
+                import_objective(config.held_out, config.python_path, key="held_out")
+            words = f"task {config.name} with {len(config.parameters)} parameters and {config.trials} trials"
+    except ConfigError as error:
+        if as_json:
+            _print_json({"valid": False, "kind": kind.value, "problems": error.problems})
+            raise typer.Exit(USAGE) from None
+        raise
+    if as_json:
+        _print_json({"valid": True, "kind": kind.value, "problems": []})
+    else:
+        print(f"{file}: valid: {words}")
+
+
+def _kind_of(file: str) -> ConfigKind:
+    from gpu_gs.config import parse_yaml, presets
+
+    if file in presets("tasks"):
+        return ConfigKind.task
+    try:
+        values = parse_yaml(Path(file).read_text(encoding="utf-8-sig"), file)
+    except (ConfigError, OSError, UnicodeDecodeError):
+        return ConfigKind.strategy
+    tasks_own = {"objective", "parameters", "optimize", "trials", "held_out"}
+    if isinstance(values, dict) and (tasks_own & set(values) or values.get("preset") in presets("tasks")):
+        return ConfigKind.task
+    return ConfigKind.strategy
+
+
+@app.command()
+def presets(as_json: Json = False) -> None:
+    """List the configurations that come with gpu-gs."""
+    from gpu_gs import config
+
+    kinds: tuple[config.Kind, ...] = ("strategies", "tasks")
+    found = {kind: {name: str(path) for name, path in config.presets(kind).items()} for kind in kinds}
+    if as_json:
+        _print_json(found)
+        return
+    for kind in kinds:
+        print(f"{kind}:")
+        for name, path in found[kind].items():
+            print(f"  {name:16} {_first_comment(Path(path))}")
+
+
+def _first_comment(path: Path) -> str:
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+@app.command()
+def schema(kind: Annotated[ConfigKind, typer.Argument()] = ConfigKind.task) -> None:
+    """Print the JSON Schema of a strategy's or a task's file, for editors that complete and check YAML."""
+    from gpu_gs.config import StrategyConfig, json_schema
+    from gpu_gs.run.task_config import TaskConfig
+
+    _print_json(json_schema(TaskConfig if kind is ConfigKind.task else StrategyConfig))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show versions, devices and threads here, and what ``auto`` would choose for several sizes, and why."""
+    with _ax_loaded():
+        from gpu_gs.device import describe
+
+        found = describe()
+    if as_json:
+        _print_json(found)
+        return
+    print(f"gpu_gs {found['gpu_gs']}, Python {found['python']}")
+    print(", ".join(f"{package} {version}" for package, version in found["versions"].items()))
+    blas = ", ".join(f"{lib['library']} {lib['version']} ({lib['threads']} threads)" for lib in found["blas"])
+    print(f"{found['cores']} cores; torch uses {found['torch_threads']} threads; BLAS: {blas or 'none found'}")
+    devices = found["cuda"]
+    print("CUDA devices: " + ("none" if not devices else ", ".join(map(str, devices))))
+    print("\nauto would choose:")
+    print(f"  {'trials':>6}  {'device':8} {'threads':>7}  why")
+    for choice in found["auto"]:
+        why = "; ".join(choice["reasons"])
+        print(f"  {choice['n']:>6}  {choice['device']:8} {choice['threads']:>7}  {why}")
+
+
+# -------------------------------------------------------------------------------------------------------- plumbing
+
+
+@contextmanager
+def _ax_loaded() -> Iterator[None]:
+    """Imports Ax and torch in this process of our own with Ax's line for each trial turned off."""
+    import logging
+
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    logging.disable(logging.INFO)
+    try:
+        if console.is_terminal:
+            with console.status("Loading Ax and torch"):
+                import ax.api.client
+        else:
+            import ax.api.client  # noqa: F401
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+    for handler in logging.getLogger("ax").handlers:
+        handler.setLevel(logging.WARNING)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Our own warnings in a line; those of the libraries below concern their developers."""
+    if issubclass(category, GpuGsWarning):
+        _say(f"warning: {message}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _fail(lines: list[str], code: int) -> int:
+    if "--json" in sys.argv[1:]:
+        _print_json({"status": "error", "exit_code": code, "problems": lines})
+    for line in lines:
+        _say(f"error: {line}")
+    return code
+
+
+def main() -> None:
+    """The entry point: a mistake of the user's ends in a message and an exit code, not in a traceback."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except ConfigError as error:
+        sys.exit(_fail(error.problems, USAGE))
+    except DeviceUnavailableError as error:
+        sys.exit(_fail([str(error)], DEVICE))
+    except TaskError as error:
+        sys.exit(_fail([str(error)], UNUSABLE))
+    except GpuGsError as error:
+        sys.exit(_fail([str(error)], ERROR))
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

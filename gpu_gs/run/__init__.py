@@ -1,0 +1,1 @@
+"""The application: tasks on real data, run, resumed after any interruption, recorded and reported."""

@@ -1,0 +1,187 @@
+"""The command line as a user meets it: what it prints where, and with which exit code it ends."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from gpu_gs import cli
+from gpu_gs.config import presets
+from tests.run.helpers import task, task_files
+
+
+@pytest.fixture
+def gpu_gs(monkeypatch, capsys, tmp_path):
+    """``gpu-gs ARGUMENTS`` in this process, in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["gpu-gs", *map(str, arguments)])
+        monkeypatch.setattr("warnings.showwarning", __import__("warnings").showwarning)
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    from gpu_gs.run.loop import run_task
+
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    run_task(task(trials=4), folder)
+    return folder
+
+
+def test_help_imports_neither_torch_nor_ax():
+    code = (
+        "import sys\n"
+        "from gpu_gs import cli\n"
+        "sys.argv = ['gpu-gs', '--help']\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('torch', 'ax', 'botorch', 'pandas', 'plotly') if name in sys.modules])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.strip().endswith("[]")
+    for command in ("run", "resume", "report", "validate", "presets", "schema", "doctor"):
+        assert command in ended.stdout
+    assert "Exit codes" in ended.stdout
+
+
+def test_run_report_and_resume_speak_json_on_stdout(gpu_gs, tmp_path):
+    path = task_files(tmp_path / "task", trials=3)
+    code, out, err = gpu_gs("run", path, "--out", "run", "--seed", 3, "--device", "cpu", "--trials", 4, "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert (summary["status"], summary["seed"], summary["trials"]["completed"]) == ("finished", 3, 4)
+    assert "4 trials into run" in err
+    code, out, _ = gpu_gs("report", "run", "--json")
+    assert (code, json.loads(out)) == (0, summary)
+    code, out, err = gpu_gs("resume", "run", "--json")
+    assert (code, json.loads(out)) == (0, summary)
+    assert "is finished" in err
+
+
+def test_a_person_gets_a_table_and_the_report_s_path(gpu_gs, run_folder):
+    code, out, _ = gpu_gs("report", run_folder)
+    assert code == 0
+    assert "4 of 4 trials" in out
+    assert "tuned" in out
+    assert f"Report: {run_folder / 'report.html'}" in out
+
+
+def test_run_without_out_makes_a_folder_under_runs(gpu_gs, tmp_path):
+    path = task_files(tmp_path / "task", trials=1)
+    assert gpu_gs("run", path)[0] == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("small-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "diabetes"], 2, "did you mean diabetes_svr"),
+        (["run", "missing.yaml"], 2, "missing.yaml: no such file"),
+        (["run", "diabetes_svr", "--set", "trails=3"], 2, "did you mean trials"),
+        (["run", "diabetes_svr", "--set", "trials"], 2, "KEY.PATH=VALUE"),
+        (["run", "diabetes_svr", "--strategy", "fats"], 2, "did you mean fast"),
+        (["run", "diabetes_svr", "--device", "gpu"], 2, "allowed: auto, cpu, cuda"),
+        (["run", "diabetes_svr", "--set", "objective=no.such:f"], 2, "there is no module 'no'"),
+        (["run", "diabetes_svr", "--no-such-option"], 2, "No such option"),
+        (["resume", "missing"], 5, "no such folder"),
+        (["report", "."], 5, "is . the folder of a run"),
+        (["validate", "fats"], 2, "did you mean fast"),
+    ],
+)
+def test_a_mistake_is_explained_without_a_traceback(gpu_gs, arguments, code, words):
+    ended, out, err = gpu_gs(*arguments)
+    assert ended == code
+    assert words in " ".join(err.split())
+    assert out == ""
+
+
+def test_cuda_without_cuda_ends_before_the_first_trial(gpu_gs, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is CUDA here")
+    code, out, err = gpu_gs("run", "diabetes_svr", "--device", "cuda", "--out", "run", "--json")
+    assert code == 3
+    assert json.loads(out)["exit_code"] == 3
+    assert "device: cuda" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_failures_in_a_row_have_an_exit_code_of_their_own(gpu_gs, tmp_path):
+    path = task_files(tmp_path / "task", max_consecutive_failures=2)
+    code, _, err = gpu_gs("run", path, "--out", "run", "--set", "objective=own_objective:raises")
+    assert code == 4
+    assert "2 trials in a row failed, the last one with: ValueError: no such luck" in err
+    assert "gpu-gs resume run" in err
+
+
+def test_a_folder_in_use_has_an_exit_code_of_its_own(gpu_gs, run_folder, tmp_path):
+    path = task_files(tmp_path / "task")
+    code, _, err = gpu_gs("run", path, "--out", run_folder)
+    assert code == 5
+    assert "gpu-gs resume" in err
+
+
+def test_an_unreadable_journal_has_that_exit_code_too(gpu_gs, run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "copy")
+    (tmp_path / "copy" / "journal.jsonl").write_text("nonsense\n")
+    assert gpu_gs("resume", "copy")[0] == 5
+
+
+@pytest.mark.parametrize("name", [*presets("strategies"), *presets("tasks")])
+def test_every_shipped_file_is_valid(gpu_gs, name):
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    code, out, _ = gpu_gs("validate", name)
+    assert code == 0
+    assert f"{name}: valid: {'task' if name in presets('tasks') else 'strategy'}" in out
+
+
+def test_validate_lists_all_problems_of_a_file(gpu_gs, tmp_path):
+    (tmp_path / "own.yaml").write_text("trials: 0\nobjective: json:lods\nparameters: []\noptimize: -loss\nstorage: x\n")
+    code, out, err = gpu_gs("validate", "own.yaml", "--json")
+    answer = json.loads(out)
+    assert (code, answer["valid"], answer["kind"]) == (2, False, "task")
+    assert len(answer["problems"]) == 3
+    code, out, err = gpu_gs("validate", "own.yaml")
+    assert (code, out) == (2, "")
+    assert len([line for line in err.splitlines() if line.startswith("error: own.yaml: ")]) == 3
+
+
+def test_validate_asks_ax_and_imports_the_functions(gpu_gs, tmp_path):
+    path = task_files(tmp_path / "task")
+    path.write_text(path.read_text().replace("own_objective:bowl", "own_objective:bowls"))
+    code, _, err = gpu_gs("validate", path)
+    assert code == 2
+    assert "did you mean bowl" in err
+
+
+def test_presets_schema_and_doctor(gpu_gs):
+    code, out, _ = gpu_gs("presets", "--json")
+    assert code == 0
+    assert set(json.loads(out)["tasks"]) == set(presets("tasks"))
+    assert "diabetes_svr" in gpu_gs("presets")[1]
+    for kind in ("strategy", "task"):
+        assert json.loads(gpu_gs("schema", kind)[1])["additionalProperties"] is False
+    code, out, _ = gpu_gs("doctor", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["auto"]
+    assert all(choice["device"] for choice in found["auto"])
+    assert "auto would choose" in gpu_gs("doctor")[1]
