@@ -1,0 +1,109 @@
+"""Runs benchmark jobs in processes of their own and keeps their answers as JSON lines.
+
+Latency jobs run alone, one after the other, each contestant with its better thread setting; regret jobs run in
+parallel, one thread each. A job that fails is a line with its error, not a gap; a benchmark that was interrupted goes
+on where it was.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+Job = dict[str, Any]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on: versions, processor, number of cores."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("gpu-gs", "ax-platform", "botorch", "gpytorch", "torch", "scipy", "numpy", "optuna"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "commit": commit or None,
+        "versions": versions,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+
+
+def run_job(job: Job) -> Job:
+    """Runs one job in a process of its own, with ``job["threads"]`` threads; the answer carries the job."""
+    threads = str(job["threads"])
+    process = subprocess.run(
+        [sys.executable, "-m", "gpu_gs.bench.worker"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads)},
+    )
+    if process.returncode != 0:
+        return {"job": job, "error": process.stderr.strip()[-2000:]}
+    return {"job": job, "answer": json.loads(process.stdout)}
+
+
+def run_jobs(
+    jobs: Sequence[Job], results: Path, workers: int = 1, done: Callable[[int, int, Job], None] | None = None
+) -> list[Job]:
+    """Runs what ``results`` does not hold yet, appending each answer as it comes.
+
+    Args:
+        jobs: The jobs; two equal ones are one.
+        results: A JSONL file, made if missing. Failed jobs in it are tried again.
+        workers: Jobs at a time; 1 for latency.
+        done: Called after each with (finished, all, answer).
+
+    Returns:
+        The answers of ``jobs``, in their order.
+    """
+    keys = [json.dumps(job, sort_keys=True) for job in jobs]
+    answers = {json.dumps(line["job"], sort_keys=True): line for line in read_results(results) if "answer" in line}
+    open_jobs = {key: job for key, job in zip(keys, jobs, strict=True) if key not in answers}
+    results.parent.mkdir(parents=True, exist_ok=True)
+    finished = len(set(keys)) - len(open_jobs)
+    with ThreadPoolExecutor(max_workers=workers) as pool, results.open("a", encoding="utf-8") as file:
+        futures = [pool.submit(run_job, job) for job in open_jobs.values()]
+        try:
+            for future in as_completed(futures):
+                line = future.result()
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                answers[json.dumps(line["job"], sort_keys=True)] = line
+                finished += 1
+                if done is not None:
+                    done(finished, len(set(keys)), line)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+    return [answers[key] for key in keys]
+
+
+def read_results(results: Path) -> Iterable[Job]:
+    """The lines of a results file; a torn last line is left out."""
+    if not results.exists():
+        return
+    for line in results.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue

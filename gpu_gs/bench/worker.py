@@ -1,0 +1,88 @@
+"""One contestant's measurement in a process of its own: ``python -m gpu_gs.bench.worker`` with a job on stdin.
+
+The job and the answer are JSON. The parent sets the thread count through the environment before this starts.
+"""
+
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+from gpu_gs.bench.contestants import build
+from gpu_gs.bench.problems import PROBLEMS
+
+
+def latency(job: dict[str, Any]) -> dict[str, Any]:
+    """Asks in sequence, each told its value, from n random evaluations on.
+
+    Args:
+        job: contestant, problem, n, asks, seed.
+
+    Returns:
+        ``ask`` and ``tell``: seconds of each; ``first``: seconds of the first ask, apart; ``details``; peak memory.
+    """
+    problem = PROBLEMS[job["problem"]]
+    points = problem.initial_points(job["n"], job["seed"])
+    contestant = build(job["contestant"])
+    contestant.start(problem, job["seed"], points, [problem.observe(p, i) for i, p in enumerate(points)])
+    asks, tells = [], []
+    for k in range(job["asks"] + 1):
+        started = time.perf_counter()
+        x = contestant.ask()
+        asked = time.perf_counter()
+        value = problem.observe(x, job["n"] + k)
+        evaluated = time.perf_counter()
+        contestant.tell(x, value)
+        tells.append(time.perf_counter() - evaluated)
+        asks.append(asked - started)
+    return {
+        "first": asks[0],
+        "ask": asks[1:],
+        "tell": tells[1:],
+        "details": contestant.details(),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def regret(job: dict[str, Any]) -> dict[str, Any]:
+    """A whole run from shared initial points.
+
+    Args:
+        job: contestant, problem, seed, evaluations, initial.
+
+    Returns:
+        ``regret``: the simple regret (noise-free) after each evaluation; ``seconds``: of each ask plus tell.
+    """
+    problem = PROBLEMS[job["problem"]]
+    seed = job["seed"]
+    points = problem.initial_points(job["initial"], seed)
+    observed = [problem.observe(p, seed * 100_000 + i) for i, p in enumerate(points)]
+    best = [problem.true_value(p) for p in points]
+    contestant = build(job["contestant"])
+    contestant.start(problem, seed, points, observed)
+    seconds = []
+    for k in range(job["initial"], job["evaluations"]):
+        started = time.perf_counter()
+        x = contestant.ask()
+        asked = time.perf_counter()
+        value, true = problem.observe(x, seed * 100_000 + k), problem.true_value(x)
+        evaluated = time.perf_counter()
+        contestant.tell(x, value)
+        seconds.append(asked - started + time.perf_counter() - evaluated)
+        best.append(true)
+    smallest, traces = float("inf"), []
+    for value in best:
+        smallest = min(smallest, value)
+        traces.append(smallest - problem.optimum)
+    return {"regret": traces, "seconds": seconds}
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    answer = {"latency": latency, "regret": regret}[job["kind"]](job)
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
