@@ -18,6 +18,11 @@ TOLERATED_WARNINGS = (
     "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
     # 2026-11: Ax 1.3.1 calls what itself, pandas 3.1 (inplace, lsuffix, future.infer_string) and NumPy deprecate.
     r"ignore::DeprecationWarning:ax\.",
+    # 2026-11: linear_operator 0.6.1 and GPyTorch 1.15.2 say that they added jitter, or raised a noise variance of zero.
+    "ignore:A not p.d., added jitter",
+    "ignore:Very small noise values detected",
+    # 2026-11: Ax 1.3.1, storage/sqa_store: its own column type says nothing about caching.
+    "ignore:TypeDecorator JSONEncoded",
     # 2026-11: Ax 1.3.1, generators/torch/botorch_moo_utils.py, copies a tensor by torch.tensor.
     r"ignore:To copy construct from a tensor:UserWarning:ax\.",
     # 2026-11: Ax 1.3.1, transforms/winsorize.py: advice for users of several objectives; some tests give no thresholds.

@@ -158,8 +158,7 @@ def bench_regret(
             }
             for contestant in contestants
         }
-        for contestant in contestants:
-            rows.append(_regret_row(problem, contestant, finals, seeds))
+        rows.extend(_regret_row(problem, contestant, finals, seeds) for contestant in contestants)
     result = {
         "benchmark": "regret",
         "environment": environment(),

@@ -57,7 +57,8 @@ class Problem:
         """The first points of a scrambled Sobol sequence, in the problem's own units."""
         import torch
 
-        unit = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=seed).draw(count, dtype=torch.double)
+        engine = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+        unit = engine.draw(count, dtype=torch.double)
         return [
             [low + (high - low) * u for u, (low, high) in zip(row, self.bounds, strict=True)] for row in unit.tolist()
         ]

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from botorch.exceptions.errors import ModelFittingError
 from botorch.fit import fit_gpytorch_mll
-from botorch.models.gpytorch import GPyTorchModel
 from gpytorch.mlls import ExactMarginalLogLikelihood, MarginalLogLikelihood
 from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
@@ -53,7 +52,7 @@ class FitResult:
     reasons: tuple[str, ...] = ()
 
 
-def export_hyperparameters(model: GPyTorchModel) -> dict[str, Any]:
+def export_hyperparameters(model: Any) -> dict[str, Any]:
     """The free parameters of a model as nested lists, exact and ready for JSON."""
     return {
         name: parameter.detach().cpu().tolist()
@@ -62,7 +61,7 @@ def export_hyperparameters(model: GPyTorchModel) -> dict[str, Any]:
     }
 
 
-def load_hyperparameters(model: GPyTorchModel, values: Hyperparameters) -> list[str]:
+def load_hyperparameters(model: Any, values: Hyperparameters) -> list[str]:
     """Gives a model the parameters that ``export_hyperparameters`` returned.
 
     Returns:
@@ -79,26 +78,18 @@ def load_hyperparameters(model: GPyTorchModel, values: Hyperparameters) -> list[
         if not bool(value.isfinite().all()):
             return [f"{name} is not finite"]
         loaded[name] = value
-    for name, _, constraint, raw in _constrained(model):
-        if name in loaded and not constraint.check_raw(loaded[name]):
-            return [f"{name} violates its bounds"]
-        del raw
+    for name, constraint in model.named_constraints():
+        raw = name.removesuffix("_constraint")
+        if raw in loaded and not constraint.check_raw(loaded[raw]):
+            return [f"{raw} violates its bounds"]
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(loaded[name])
     return []
 
 
-def _constrained(model: GPyTorchModel) -> list[tuple[str, Any, Any, str]]:
-    found = []
-    for name, constraint in model.named_constraints():
-        parameter = name.removesuffix("_constraint")
-        found.append((parameter, model, constraint, name))
-    return found
-
-
 def fit(
-    model: GPyTorchModel,
+    model: Any,
     mll_class: type[MarginalLogLikelihood] | None = None,
     mll_options: Mapping[str, Any] | None = None,
     *,

@@ -12,9 +12,9 @@ its maximizer is BoTorch's.
 """
 
 import math
+from typing import Any
 
 import torch
-from botorch.models import SingleTaskGP
 from gpytorch.priors import GammaPrior, LogNormalPrior
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class MarginalLikelihood:
         model: A model without ``reasons_against``.
     """
 
-    def __init__(self, model: SingleTaskGP) -> None:
+    def __init__(self, model: Any) -> None:
         self.parts: Parts = take_apart(model)
         self.blocks: list[Block] = blocks(model, self.parts)
         X = self.parts.X
@@ -106,8 +106,10 @@ class MarginalLikelihood:
         k.diagonal(dim1=-2, dim2=-1).fill_(1.0)
         s = theta.new_ones(len(theta), 1) if outputscale is None else outputscale  # shape: (a, 1)
         S = k * s.unsqueeze(-1)
-        fixed = self.parts.fixed_noise
-        S.diagonal(dim1=-2, dim2=-1).add_(fixed[rows] if noise is None and fixed is not None else noise)
+        known = self.parts.fixed_noise
+        variance = noise if known is None else known[rows]
+        assert variance is not None
+        S.diagonal(dim1=-2, dim2=-1).add_(variance)
         L, info = torch.linalg.cholesky_ex(S)
         failed = info > 0
         if bool(failed.any()):  # rare: a host synchronization on CUDA
@@ -130,9 +132,9 @@ class MarginalLikelihood:
             A = G * w * s.unsqueeze(-1)
             # sum_ij A_ij (z_ik - z_jk)^2 / 2 = sum_i (row sum)_i z_ik^2 - sum_i z_ik (A Z)_ik
             per_dim = (A.sum(-1, keepdim=True) * Z * Z).sum(-2) - (Z * (A @ Z)).sum(-2)  # shape: (a, d)
-            block = self.slices["lengthscale"]
-            shared = block.stop - block.start == 1 and per_dim.shape[-1] > 1
-            gradient[:, block] = -(per_dim.sum(-1, keepdim=True) if shared else per_dim)
+            where = self.slices["lengthscale"]
+            shared = where.stop - where.start == 1 and per_dim.shape[-1] > 1
+            gradient[:, where] = -(per_dim.sum(-1, keepdim=True) if shared else per_dim)
         for block in self.blocks:
             if block.prior is not None:
                 log_prior, slope = _log_prior(block, theta[:, self.slices[block.name]])

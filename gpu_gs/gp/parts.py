@@ -5,13 +5,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from botorch.models import SingleTaskGP
-from botorch.models.model import Model
 from botorch.models.transforms.input import Normalize
 from gpytorch.constraints import Interval
-from gpytorch.kernels import Kernel, MaternKernel, RBFKernel, ScaleKernel
+from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood, GaussianLikelihood
 from gpytorch.means import ConstantMean
 from gpytorch.priors import GammaPrior, LogNormalPrior, NormalPrior
@@ -45,12 +44,12 @@ class Parts:
     fixed_noise: Tensor | None
 
 
-def _kernels(model: SingleTaskGP) -> tuple[Kernel, ScaleKernel | None]:
+def _kernels(model: Any) -> tuple[Any, ScaleKernel | None]:
     kernel = model.covar_module
     return (kernel.base_kernel, kernel) if isinstance(kernel, ScaleKernel) else (kernel, None)
 
 
-def reasons_against(model: Model) -> list[str]:
+def reasons_against(model: Any) -> list[str]:
     """Why the closed forms do not apply to a model; empty means they do."""
     if type(model) is not SingleTaskGP:
         return [f"the model is a {type(model).__name__}"]
@@ -70,7 +69,7 @@ def reasons_against(model: Model) -> list[str]:
             reasons.append("the likelihood learns noise on top of the known")
     elif type(likelihood) is not GaussianLikelihood:
         reasons.append(f"the likelihood is a {type(likelihood).__name__}")
-    for name, _, prior, _, _ in model.named_priors():
+    for name, _, prior, _, _ in model.named_priors():  # type: ignore[operator]  # torch says nothing of other attributes
         if type(prior) not in PRIORS:
             reasons.append(f"{name} is a {type(prior).__name__}")
     if getattr(model, "outcome_transform", None) is not None:
@@ -83,7 +82,7 @@ def reasons_against(model: Model) -> list[str]:
     return reasons
 
 
-def take_apart(model: SingleTaskGP) -> Parts:
+def take_apart(model: Any) -> Parts:
     """The parts of a model without ``reasons_against``, in training or in evaluation mode."""
     X = model.train_inputs[0]
     if model.training:
@@ -117,7 +116,7 @@ class Block:
     """
 
     name: str
-    module: torch.nn.Module
+    module: Any
     attribute: str
     width: int
     log: bool
@@ -126,9 +125,9 @@ class Block:
     upper: float
 
 
-def blocks(model: SingleTaskGP, parts: Parts) -> list[Block]:
+def blocks(model: Any, parts: Parts) -> list[Block]:
     """The free hyperparameters in the order in which theta holds them."""
-    priors = {id(module): {} for module in model.modules()}
+    priors: dict[int, dict[str, Any]] = {id(module): {} for module in model.modules()}
     for name, module, prior, _, _ in model.named_priors():
         priors[id(module)][name.rsplit(".", 1)[-1]] = prior
     base = parts.base

@@ -5,9 +5,9 @@ alpha = K^-1 (y - c), v = L^-1 k^T. Mean: c + k alpha. Variance: s - v^T v.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from botorch.models.model import Model
 from botorch.models.transforms.input import Normalize
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from gpu_gs.gp.parts import reasons_against, take_apart
 SMALLEST_VARIANCE = 1e-12
 
 
-def reasons_against_state(model: Model) -> list[str]:
+def reasons_against_state(model: Any) -> list[str]:
     """Why a model has no ``PosteriorState``; empty means it has."""
     reasons = [f"model: {reason}" for reason in reasons_against(model)]
     if not reasons and model.num_outputs != 1:
@@ -149,7 +149,7 @@ class Query:
         return gradient_z / state.scale
 
 
-def state_from_model(model: Model) -> PosteriorState:
+def state_from_model(model: Any) -> PosteriorState:
     """The posterior state of a fitted model without ``reasons_against_state``.
 
     Raises:
@@ -175,7 +175,7 @@ def state_from_model(model: Model) -> PosteriorState:
         )
 
 
-def _affine(model: Model, X: Tensor) -> tuple[Tensor, Tensor]:
+def _affine(model: Any, X: Tensor) -> tuple[Tensor, Tensor]:
     """The input transform as (x - offset) / coefficient. shape: (d,), (d,)"""
     d = X.shape[-1]
     offset, coefficient = X.new_zeros(d), X.new_ones(d)

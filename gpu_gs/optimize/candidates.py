@@ -58,7 +58,7 @@ def optimize_acquisition(
     iterations: int = 80,
     seed: int = 0,
     memory_mb: int = 512,
-    bytes_per_point: int = 8 * 4 * 1000,
+    bytes_per_point: int = 32_000,
     discrete: Mapping[int, Tensor] | None = None,
     fixed: Mapping[int, float] | None = None,
     anchors: Tensor | None = None,
@@ -131,7 +131,7 @@ def _snapped(column: Tensor, values: Tensor) -> Tensor:
 
 
 def _in_chunks(function: Callable[[Tensor], Tensor], X: Tensor, size: int) -> Tensor:
-    return torch.cat([function(chunk) for chunk in X.split(size)])
+    return torch.cat([function(chunk) for chunk in torch.split(X, size)])
 
 
 def _choose(scores: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -124,6 +124,8 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
     if isinstance(target, GenerationStrategy):
         strategy = target
     elif hasattr(target, "set_generation_strategy") and hasattr(target, "_maybe_generation_strategy"):  # a Client
+        if target._maybe_experiment is None:
+            raise ConfigError(["accelerate: the Client has no experiment yet; call configure_experiment first"])
         if target._maybe_generation_strategy is None:
             strategy = GPUGenerationStrategy.from_config(loaded.model_copy(update={"seed": seed}))
             target.set_generation_strategy(strategy)

@@ -88,7 +88,7 @@ def reasons_against_log_ei(
     if torch_opt_config.use_learned_objective:
         reasons.append("acquisition: a learned objective")
     if torch_opt_config.pending_observations is not None and any(
-        len(pending) for pending in torch_opt_config.pending_observations if pending is not None
+        len(pending) for pending in torch_opt_config.pending_observations
     ):
         reasons.append("acquisition: pending trials")
     if n > 1:
@@ -113,9 +113,9 @@ def objective_model(model: Model, torch_opt_config: TorchOptConfig) -> Model:
     ).model
 
 
-def relative_noise(model: Model) -> float:
+def relative_noise(model: Any) -> float:
     """Mean observation noise variance over the variance of the training targets."""
-    noise = model.likelihood.noise.mean()
+    noise = model.likelihood.noise.detach().mean()
     return float(noise / model.train_targets.var().clamp_min(1e-12))  # one host synchronization
 
 
@@ -136,7 +136,7 @@ class BatchedAcquisition(Acquisition):
     ) -> list[str]:
         """Why Ax's own optimizer must do it; empty means go."""
         reasons = []
-        if self.engine is None:
+        if self.engine is None:  # constructed by somebody else than our generator
             reasons.append("optimizer: not configured")
         if candidate_set is not None:
             reasons.append("optimizer: a candidate set is given")
@@ -148,7 +148,7 @@ class BatchedAcquisition(Acquisition):
             reasons.append(f"optimizer: {optimizer} suits this search space or acquisition function")
         if isinstance(self.acqf, OneShotAcquisitionFunction):
             reasons.append("optimizer: a one-shot acquisition function")
-        if self.acq_function_sequence is not None:
+        if getattr(self, "acq_function_sequence", None) is not None:
             reasons.append("optimizer: a sequence of acquisition functions")
         if self.options.get("prune_irrelevant_parameters", False):
             reasons.append("optimizer: simplify_parameter_changes")
@@ -230,6 +230,8 @@ class BatchedAcquisition(Acquisition):
             for index, values in search_space_digest.discrete_choices.items()
             if index not in fixed and len(values) <= MAX_ENUMERATED_VALUES
         }
+        ask = current()
+        memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
         candidates: list[Tensor] = []
         values: list[Tensor] = []
@@ -244,7 +246,8 @@ class BatchedAcquisition(Acquisition):
                 restarts=self.engine.restarts,
                 iterations=self.engine.iterations,
                 seed=derive_seed(self.seed, 0, candidate, 0),
-                memory_mb=self.engine.memory_mb,
+                memory_mb=memory_mb,
+                bytes_per_point=self._bytes_per_point(),
                 discrete=discrete or None,
                 fixed=fixed or None,
                 anchors=self._anchors(),
@@ -255,6 +258,15 @@ class BatchedAcquisition(Acquisition):
         if n > 1:
             self._condition_on(torch.empty(0, lower.shape[-1], dtype=self.dtype), already_pending)
         return torch.stack(candidates), torch.stack(values)
+
+    def _bytes_per_point(self) -> int:
+        """Memory for scoring one point: a few numbers for each training point and each point sampled jointly."""
+        n = max((len(X) for X in self.surrogate.Xs), default=1)
+        baseline = getattr(self.acqf, "X_baseline", None)
+        jointly = (
+            1 + (0 if baseline is None else len(baseline)) + (0 if self.X_pending is None else len(self.X_pending))
+        )
+        return 32 * n * jointly
 
     def _condition_on(self, chosen: Tensor, already_pending: Tensor | None) -> None:
         pending = chosen if already_pending is None else torch.cat([already_pending, chosen])
@@ -271,7 +283,8 @@ class BatchedAcquisition(Acquisition):
         if self.X_observed is None or len(self.X_observed) == 0:
             return None
         with torch.no_grad():
-            mean = self._model.posterior(self.X_observed).mean  # shape: (n, m)
+            posterior: Any = self._model.posterior(self.X_observed)
+        mean = posterior.mean  # shape: (n, m)
         weights = self._objective_weights.reshape(-1, self._objective_weights.shape[-1])
         per_objective = mean @ weights.T  # shape: (n, number of objectives)
         top = per_objective.topk(min(3, len(mean)), dim=0).indices.reshape(-1).unique()
@@ -323,12 +336,15 @@ class LogEIAcquisition(BatchedAcquisition):
             ),
         )
 
+    def _bytes_per_point(self) -> int:
+        return 32 * len(self._state.y)
+
     def _value_and_grad_function(self) -> LogEI:
         return LogEI(self._state, self._best, weight=self._weight)
 
     def _anchors(self) -> Tensor:
-        top = self._observed.topk(min(5, len(self._observed))).indices
-        return self.X_observed[top]
+        assert self.X_observed is not None
+        return self.X_observed[self._observed.topk(min(5, len(self._observed))).indices]
 
 
 def _matching(X: Tensor, bounds: list[tuple[float, float]], fixed: dict[int, float] | None) -> Tensor:

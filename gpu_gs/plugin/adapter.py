@@ -36,7 +36,7 @@ class WarmTorchAdapter(TorchAdapter):
         with stage("setup"):
             return super()._get_transformed_gen_args(*args, **kwargs)
 
-    def _gen(
+    def _gen(  # type: ignore[override]  # the base class names them in another order, as TorchAdapter does
         self,
         n: int,
         search_space: SearchSpace,

@@ -19,6 +19,7 @@ class Ask:
     Attributes:
         decision: Device, dtype and threads of this ask.
         index: How many trials this node had produced before.
+        memory_mb: Memory for scoring points in one call, in MiB, if it is not what the configuration says.
         attempt: The de-duplication attempt, from 0.
         reasons: Why a fast part could not be used, in the order found, without repetition.
     """
@@ -26,6 +27,7 @@ class Ask:
     decision: Decision
     index: int = 0
     attempt: int = 0
+    memory_mb: int | None = None
     reasons: list[str] = field(default_factory=list)
 
     def because(self, reasons: list[str]) -> None:

@@ -28,7 +28,7 @@ from ax.generation_strategy.generation_node_input_constructors import (
 from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.generation_strategy.transition_criterion import PausingCriterion, TransitionCriterion
 
-from gpu_gs.device import Decision, applied, decide, is_out_of_memory
+from gpu_gs.device import Decision, FallbackMemory, applied, decide
 from gpu_gs.errors import FallbackWarning
 from gpu_gs.plugin.ask import Ask, current, in_progress
 from gpu_gs.plugin.generator import WarmBoTorchGenerator
@@ -118,16 +118,17 @@ class GPUGenerationNode(GenerationNode):
     ) -> GeneratorRun | None:
         """See ``GenerationNode.gen``.
 
-        Out of memory on CUDA moves the ask to the CPU once, with a ``FallbackWarning``; nothing is lost, since
-        everything an ask needs is on the experiment and in the last generator run.
+        Out of memory on CUDA halves the memory for scoring points, then moves the ask to the CPU, each with a
+        ``FallbackWarning``; nothing is lost, since everything an ask needs is on the experiment and in the last
+        generator run.
         """
         # After a fall-back to Sobol, Ax keeps to Sobol until the next fit: for the rest of a ``max_trials=k`` call.
         self._generator_spec_to_gen_from = self.generator_spec
-        decision = self._decide(experiment)
+        attempt = FallbackMemory(self._decide(experiment), self.settings.acquisition.memory_mb)
         while True:
             try:
                 return self._gen_on(
-                    decision,
+                    attempt,
                     experiment=experiment,
                     pending_observations=pending_observations,
                     skip_fit=skip_fit,
@@ -136,21 +137,17 @@ class GPUGenerationNode(GenerationNode):
                     **gs_gen_kwargs,
                 )
             except Exception as error:
-                if decision.device == "cpu" or not is_out_of_memory(error):
+                following = attempt.after(error)
+                if following is None:
                     raise
-                reason = f"out of memory on {decision.device}: this ask runs on the CPU"
-                warnings.warn(FallbackWarning(reason), stacklevel=2)
-                decision = Decision(
-                    device="cpu",
-                    dtype=decision.dtype,
-                    threads=decision.threads,
-                    reasons=(*decision.reasons, reason),
-                )
+                warnings.warn(FallbackWarning(following.decision.reasons[-1]), stacklevel=2)
+                attempt = following
                 self.generator_spec._fitted_adapter = None
                 skip_fit = False
 
-    def _gen_on(self, decision: Decision, *, experiment: Experiment, **kwargs: Any) -> GeneratorRun | None:
-        ask = Ask(decision=decision, index=self._ask_index())
+    def _gen_on(self, attempt: FallbackMemory, *, experiment: Experiment, **kwargs: Any) -> GeneratorRun | None:
+        decision = attempt.decision
+        ask = Ask(decision=decision, index=self._ask_index(), memory_mb=attempt.memory_mb)
         ask.because([f"device: {reason}" for reason in decision.reasons])
         started = time.perf_counter()
         with guest(), applied(decision), collect(_synchronize(decision)) as spans, in_progress(ask):
@@ -231,16 +228,17 @@ class GPUGenerationNode(GenerationNode):
     def _get_model_state_from_last_generator_run(self, generator_spec: GeneratorSpec) -> dict[str, Any]:
         """The stored state when nothing is fitted yet; after that, the very objects of that first time.
 
-        Ax re-uses a fitted adapter only if every keyword is the same object as at its construction.
+        Ax re-uses a fitted adapter only if every keyword is the same object as at its construction. Where it will not
+        (after a deep copy, say), the new adapter must get the state of the last ask.
         """
-        adapter = generator_spec._fitted_adapter
-        if (
-            adapter is not None
-            and adapter._experiment is self.experiment
-            and isinstance(adapter.generator, WarmBoTorchGenerator)
-        ):
-            stored = adapter.generator.stored_state
-            return {} if stored is None else {"warm_state": stored}
+        generator = self._generator()
+        if generator is not None:
+            unchanged = {} if generator.stored_state is None else {"warm_state": generator.stored_state}
+            if generator_spec._safe_to_update(
+                experiment=self.experiment,
+                combined_generator_kwargs={**generator_spec.generator_kwargs, **unchanged},
+            ):
+                return unchanged
         return super()._get_model_state_from_last_generator_run(generator_spec=generator_spec)
 
 

@@ -111,6 +111,7 @@ class WarmSurrogate(Surrogate):
             search_space_digest=search_space_digest,
             surrogate=self,
         )
+        assert config.botorch_model_class is not None  # copy_model_config_with_default_values chose one
         model: Model = config.botorch_model_class(**inputs)
         if not is_exact_gp(model):
             fit_botorch_model(model, mll_class=config.mll_class, mll_options=config.mll_options)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from ax.adapter.registry import Generators
 from ax.api.client import Client
+from ax.api.configs import RangeParameterConfig
 from ax.generation_strategy.generation_node import GenerationNode
 from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generation_strategy.generator_spec import GeneratorSpec
@@ -52,8 +53,15 @@ def test_a_stock_client_goes_on_with_our_node_under_the_same_name():
 
 def test_a_client_without_a_strategy_gets_ours():
     client = Client()
+    client.configure_experiment(parameters=[RangeParameterConfig(name="x", parameter_type="float", bounds=(0.0, 1.0))])
+    client.configure_optimization(objective="-f")
     assert isinstance(accelerate(client), GPUGenerationStrategy)
     assert isinstance(client._generation_strategy, GPUGenerationStrategy)
+
+
+def test_a_client_without_an_experiment_is_a_clear_error():
+    with pytest.raises(ConfigError, match="configure_experiment"):
+        accelerate(Client())
 
 
 def test_the_seed_of_a_seeded_client_is_used():
@@ -62,6 +70,7 @@ def test_the_seed_of_a_seeded_client_is_used():
     assert resolved_settings(accelerate(client)).seed == 77
 
 
+@pytest.mark.filterwarnings("ignore:The `AxClient` class is deprecated")
 def test_an_ax_client_is_accelerated():
     client = AxClient(verbose_logging=False, random_seed=0)
     client.create_experiment(
@@ -78,6 +87,7 @@ def test_an_ax_client_is_accelerated():
     assert client.get_best_parameters() is not None
 
 
+@pytest.mark.filterwarnings("ignore:The `AxClient` class is deprecated")
 def test_an_ax_client_without_an_experiment_is_a_clear_error():
     with pytest.raises(ConfigError, match="create_experiment"):
         accelerate(AxClient(verbose_logging=False))

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -239,10 +240,10 @@ def test_out_of_memory_on_the_device_moves_the_ask_to_the_cpu(monkeypatch):
     advance(client, 6)
     real = GPUGenerationNode._gen_on
 
-    def starved(self, decision, **kwargs):
-        if decision.device != "cpu":
+    def starved(self, attempt, **kwargs):
+        if attempt.decision.device != "cpu":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, decision, **kwargs)
+        return real(self, attempt, **kwargs)
 
     decide = node_module.decide
     monkeypatch.setattr(GPUGenerationNode, "_gen_on", starved)
@@ -253,7 +254,12 @@ def test_out_of_memory_on_the_device_moves_the_ask_to_the_cpu(monkeypatch):
             device="cuda", dtype="float64", threads=decide(*args, **kwargs).threads, reasons=()
         ),
     )
-    with pytest.warns(FallbackWarning, match="out of memory on cuda"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         asked = advance(client, 1)
+    assert [str(w.message) for w in caught if w.category is FallbackWarning] == [
+        "out of memory on cuda: tried again with half the memory for scoring points",
+        "out of memory on cuda: this ask ran on the CPU",
+    ]
     assert largest_difference(asked, expected[6:]) < 1e-6
     assert "out of memory" in timings(client)["reasons"].iloc[-1]

@@ -9,6 +9,7 @@ from ax.api.types import TParameterization
 from ax.core.base_trial import TrialStatus
 from ax.core.trial_status import TrialStatus as Status
 from ax.orchestration.orchestrator import Orchestrator, OrchestratorOptions
+from ax.orchestration.orchestrator_options import TrialType
 from ax.utils.testing.core_stubs import get_branin_experiment
 
 from gpu_gs import GPUGenerationStrategy, timings
@@ -43,7 +44,7 @@ def test_client_run_trials_uses_the_strategy():
 def test_the_orchestrator_runs_single_trials_and_batches():
     from ax.runners.synthetic import SyntheticRunner
 
-    for trial_options in ({}, {"batch_size": 3}):
+    for trial_options in ({}, {"trial_type": TrialType.BATCH_TRIAL, "batch_size": 3}):
         experiment = get_branin_experiment(named=True)
         experiment.runner = SyntheticRunner()
         strategy = GPUGenerationStrategy.from_config("fast", seed=0, initialization={"budget": 3}, **QUICK)

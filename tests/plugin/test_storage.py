@@ -77,9 +77,9 @@ def test_the_stored_state_is_small_and_saved_once_a_run():
     client = make_client(seed=2)
     advance(client, 8)
     run = client._generation_strategy.last_generator_run
-    assert len(json.dumps(run.generator_state_after_gen)) < 2000
-    assert "warm_state" not in run.generator_kwargs
-    assert "cuda" not in json.dumps(object_to_json(run.adapter_kwargs))
+    assert len(json.dumps(run._generator_state_after_gen)) < 2000
+    assert "warm_state" not in run._generator_kwargs
+    assert "cuda" not in json.dumps(object_to_json(run._adapter_kwargs))
 
 
 def test_sql_storage_resumes_warm(tmp_path):
