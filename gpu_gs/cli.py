@@ -1,4 +1,4 @@
-"""The command line: ``gpu-gs run | resume | report | validate | presets | schema | doctor``.
+"""The command line: ``gpu-gs run | resume | report | validate | presets | schema | doctor | bench``.
 
 Neither torch nor Ax is imported before a command needs it. With ``--json`` the answer stands on stdout as one JSON
 document; everything else goes to stderr.
@@ -309,6 +309,66 @@ def doctor(as_json: Json = False) -> None:
     for choice in found["auto"]:
         why = "; ".join(choice["reasons"])
         print(f"  {choice['n']:>6}  {choice['device']:8} {choice['threads']:>7}  {why}")
+
+
+# ----------------------------------------------------------------------------------------------------------- bench
+
+bench = typer.Typer(help="Measure asks and regrets against stock Ax and others, each in a process of its own.")
+app.add_typer(bench, name="bench", no_args_is_help=True)
+
+Contestants = Annotated[
+    list[str] | None,
+    typer.Option("--contestant", help="A strategy preset or YAML file, reference (stock Ax), optuna or random."),
+]
+Results = Annotated[Path, typer.Option(help="Folder of the results; a benchmark that was interrupted goes on there.")]
+
+
+@bench.command("latency", epilog=EPILOG)
+def latency(
+    sizes: Annotated[list[int] | None, typer.Option("--n", min=2, help="Evaluations known at the first ask.")] = None,
+    contestants: Contestants = None,
+    problem: Annotated[str, typer.Option(help="A test function.")] = "hartmann6",
+    asks: Annotated[int, typer.Option(min=1, help="Asks timed at each size, after one that is not.")] = 20,
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, help="Thread counts to try; the better one counts.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the initial points.")] = 0,
+    out: Results = Path("runs/bench-latency"),
+    as_json: Json = False,
+) -> None:
+    """Seconds of an ask at several numbers of trials. Leave the machine alone meanwhile."""
+    from gpu_gs.bench.commands import bench_latency, show
+
+    result = bench_latency(
+        problem, sizes or [100, 500], contestants or ["fast", "reference"], asks, threads or [1], seed, out
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        show(result)
+
+
+@bench.command("regret", epilog=EPILOG)
+def regret(
+    problems: Annotated[list[str] | None, typer.Option("--problem", help="A test function; repeatable.")] = None,
+    contestants: Contestants = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Paired runs.")] = 20,
+    evaluations: Annotated[int, typer.Option(min=2, help="Evaluations of a run.")] = 60,
+    initial: Annotated[int, typer.Option(min=1, help="Of these, shared Sobol points.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 1,
+    out: Results = Path("runs/bench-regret"),
+    as_json: Json = False,
+) -> None:
+    """Simple regret from the same initial points, and the paired test whether it is worse than stock Ax's."""
+    from gpu_gs.bench.commands import bench_regret, show
+
+    result = bench_regret(
+        problems or ["hartmann6"], contestants or ["fast", "reference"], seeds, evaluations, initial, workers, out
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        show(result)
 
 
 # -------------------------------------------------------------------------------------------------------- plumbing

@@ -38,7 +38,9 @@ from gpu_gs.errors import ConfigError
 Kind = Literal["strategies", "tasks", "benchmarks"]
 """Folders of presets under ``configs/``."""
 
-AcquisitionName = Literal["auto", "LogEI", "qLogNEI", "qLogEI", "qUCB", "qLogNEHVI", "qLogEHVI", "qLogNParEGO"]
+AcquisitionName = Literal[
+    "auto", "LogEI", "LogNEI", "qLogNEI", "qLogEI", "qUCB", "qLogNEHVI", "qLogEHVI", "qLogNParEGO"
+]
 
 ACQUISITION_FUNCTIONS: tuple[str, ...] = get_args(AcquisitionName)
 """Names allowed in ``acquisition.function``."""
@@ -100,7 +102,7 @@ class AcquisitionConfig(ConfigModel):
 
     function: AcquisitionName = Field(
         default="auto",
-        description="The acquisition function; auto: closed-form LogEI where it serves, else Ax's choice.",
+        description="The acquisition function; auto: LogEI or LogNEI in closed form where they serve, else Ax's choice.",
     )
     raw_samples: StrictInt = Field(
         default=1024, ge=1, description="Random points scored to choose where restarts begin."

@@ -94,7 +94,7 @@ def test_a_value_of_another_type_is_not_guessed_into_shape(values):
 
 def test_the_acquisition_functions_are_those_that_the_plugin_knows():
     generator = pytest.importorskip("gpu_gs.plugin.generator")
-    assert set(ACQUISITION_FUNCTIONS) == {"auto", "LogEI", *generator.ACQUISITION_CLASSES}
+    assert set(ACQUISITION_FUNCTIONS) == {"auto", "LogEI", "LogNEI", *generator.ACQUISITION_CLASSES}
 
 
 # -------------------------------------------------------------------------------------------------------- presets

@@ -35,35 +35,43 @@ def log_h(u: Tensor) -> Tensor:
 class LogEI:
     """Log expected improvement over an incumbent, for one output.
 
+    With a posterior of S draws (``PosteriorState.draw``) and an incumbent for each, this is the log noisy expected
+    improvement: the mean, over joint draws of the latent values at observed and pending points, of the exact
+    improvement given them (Letham et al. 2019, "Constrained Bayesian optimization with noisy experiments", eq. 4).
+
     Args:
         state: The posterior.
-        best: The incumbent's value, in the units of the targets. shape: () or (s,) for several draws of it, whose
-            expected improvements are averaged.
+        best: The incumbent's value, in the units of the targets. shape: () or (S,)
         weight: 1 to maximize, -1 to minimize.
     """
 
     def __init__(self, state: PosteriorState, best: Tensor, weight: float = 1.0) -> None:
         self.state = state
-        self.best = best.reshape(-1)  # shape: (s,)
+        self.best = best.reshape(-1)
         self.weight = weight
+
+    def _standardized(self, mean: Tensor, sigma: Tensor) -> Tensor:
+        """u. shape: (b,) or (b, S), (b,) -> (b, S)"""
+        return self.weight * (mean.reshape(len(sigma), -1) - self.best) / sigma.unsqueeze(-1)
 
     def value(self, X: Tensor) -> Tensor:
         """shape: (b, d) -> (b,)"""
         mean, variance = self.state.mean_and_variance(X)
         sigma = variance.sqrt()
-        u = self.weight * (mean.unsqueeze(-1) - self.best) / sigma.unsqueeze(-1)  # shape: (b, s)
-        return torch.logsumexp(log_h(u), dim=-1) - math.log(len(self.best)) + sigma.log()
+        u = self._standardized(mean, sigma)
+        return torch.logsumexp(log_h(u), dim=-1) - math.log(u.shape[-1]) + sigma.log()
 
     def value_and_grad(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """shape: (b, d) -> (b,), (b, d)"""
         query = self.state.query(X)
         sigma = query.variance.sqrt()
-        u = self.weight * (query.mean.unsqueeze(-1) - self.best) / sigma.unsqueeze(-1)  # shape: (b, s)
+        u = self._standardized(query.mean, sigma)
         log_h_u = log_h(u)
-        value = torch.logsumexp(log_h_u, dim=-1) - math.log(len(self.best)) + sigma.log()
+        value = torch.logsumexp(log_h_u, dim=-1) - math.log(u.shape[-1]) + sigma.log()
         share = torch.softmax(log_h_u, dim=-1)
         # d log h / d u = Phi / h, and d(log EI) / d sigma = (1 - u Phi / h) / sigma = phi / (h sigma).
-        d_u = torch.exp(torch.special.log_ndtr(u) - log_h_u)
-        d_mean = self.weight * (share * d_u).sum(-1) / sigma
+        d_mean = self.weight * share * torch.exp(torch.special.log_ndtr(u) - log_h_u) / sigma.unsqueeze(-1)
+        if query.mean.dim() == 1:
+            d_mean = d_mean.sum(-1)
         d_sigma = (share * torch.exp(-0.5 * u * u - HALF_LOG_2PI - log_h_u)).sum(-1) / sigma
         return value, query.pull_back(d_mean, d_sigma / (2 * sigma))

@@ -16,20 +16,21 @@ Kind = Literal["rbf", "matern12", "matern32", "matern52"]
 
 def squared_distances(Z: Tensor, Zp: Tensor) -> Tensor:
     """q, by one matrix product. shape: (..., n, d), (..., m, d) -> (..., n, m)"""
-    cross = Z @ Zp.transpose(-1, -2)
-    norms = (Z * Z).sum(-1)[..., :, None] + (Zp * Zp).sum(-1)[..., None, :]
-    return (norms - 2 * cross).clamp_min_(0)
+    # In place: a fresh n x n buffer costs more, in page faults, than the arithmetic in it.
+    q = (-2 * Z) @ Zp.transpose(-1, -2)
+    q.add_((Z * Z).sum(-1).unsqueeze(-1)).add_((Zp * Zp).sum(-1).unsqueeze(-2))
+    return q.clamp_min_(0)
 
 
 def covariance(kind: Kind, q: Tensor) -> Tensor:
-    """k = phi(q), of unit variance. shape: as q"""
+    """k = phi(q), of unit variance; uses up q. shape: as q"""
     return covariance_and_weight(kind, q)[0]
 
 
 def covariance_and_weight(kind: Kind, q: Tensor) -> tuple[Tensor, Tensor]:
-    """k and w. For Matern 1/2, whose gradient has no limit at r = 0, w is 0 there. shape: as q"""
+    """k and w; uses up q. For Matern 1/2, whose gradient has no limit at r = 0, w is 0 there. shape: as q"""
     if kind == "rbf":
-        k = torch.exp(-0.5 * q)
+        k = q.mul_(-0.5).exp_()
         return k, k
     r = q.sqrt()
     if kind == "matern12":

@@ -42,6 +42,7 @@ class MarginalLikelihood:
             self.slices[block.name] = slice(position, position + block.width)
             position += block.width
         self.size = position
+        self._buffers: dict[str, Tensor] = {}
         # What is not free keeps the model's own value.
         self.held = {
             "outputscale": None if self.parts.scaled is None else self.parts.scaled.outputscale.detach().reshape(-1),
@@ -85,6 +86,13 @@ class MarginalLikelihood:
             return None
         return held[rows].reshape(len(rows), -1)
 
+    def _buffer(self, name: str, like: Tensor) -> Tensor:
+        """Memory kept from call to call: fresh n x n buffers cost more, in page faults, than what is computed in them."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.shape != like.shape:
+            buffer = self._buffers[name] = torch.empty_like(like)
+        return buffer
+
     def value_and_grad(self, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The objective (to maximize), per datum, and its gradient.
 
@@ -105,12 +113,13 @@ class MarginalLikelihood:
         k, w = covariance_and_weight(self.parts.kind, squared_distances(Z, Z))  # shape: (a, n, n)
         k.diagonal(dim1=-2, dim2=-1).fill_(1.0)
         s = theta.new_ones(len(theta), 1) if outputscale is None else outputscale  # shape: (a, 1)
-        S = k * s.unsqueeze(-1)
+        S = torch.mul(k, s.unsqueeze(-1), out=self._buffer("S", k))
         known = self.parts.fixed_noise
         variance = noise if known is None else known[rows]
         assert variance is not None
         S.diagonal(dim1=-2, dim2=-1).add_(variance)
-        L, info = torch.linalg.cholesky_ex(S)
+        info = torch.empty(len(theta), dtype=torch.int32, device=theta.device)
+        L, info = torch.linalg.cholesky_ex(S, out=(self._buffer("L", k), info))
         failed = info > 0
         if bool(failed.any()):  # rare: a host synchronization on CUDA
             L = torch.where(failed[:, None, None], torch.eye(n, dtype=L.dtype, device=L.device), L)
@@ -118,7 +127,8 @@ class MarginalLikelihood:
         a = torch.cholesky_solve(r, L)
         log_det = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         value = -0.5 * ((r * a).sum((-2, -1)) + log_det + n * LOG_2PI)
-        G = torch.cholesky_inverse(L) - a @ a.transpose(-1, -2)  # shape: (a, n, n)
+        G = torch.cholesky_inverse(L, out=self._buffer("S", k))  # S is not needed any more. shape: (a, n, n)
+        G.addcmul_(a, a.transpose(-1, -2), value=-1)
 
         gradient = torch.zeros_like(theta)
         if "noise" in self.slices and noise is not None:
@@ -129,7 +139,7 @@ class MarginalLikelihood:
         if "outputscale" in self.slices:
             gradient[:, self.slices["outputscale"]] = -0.5 * (G * k).sum((-2, -1)).unsqueeze(-1) * s
         if "lengthscale" in self.slices:
-            A = G * w * s.unsqueeze(-1)
+            A = G.mul_(w).mul_(s.unsqueeze(-1))
             # sum_ij A_ij (z_ik - z_jk)^2 / 2 = sum_i (row sum)_i z_ik^2 - sum_i z_ik (A Z)_ik
             per_dim = (A.sum(-1, keepdim=True) * Z * Z).sum(-2) - (Z * (A @ Z)).sum(-2)  # shape: (a, d)
             where = self.slices["lengthscale"]

@@ -1,20 +1,24 @@
 """The posterior of a fitted one-output GP as a value: factor once, query often, append in O(n^2).
 
 Notation: x the query (raw inputs), z = affine(x) / lengthscale, k = s k(z, Z), K = s k(Z, Z) + diag(noise) = L L^T,
-alpha = K^-1 (y - c), v = L^-1 k^T. Mean: c + k alpha. Variance: s - v^T v.
+alpha = K^-1 (y - c), v = L^-1 k^T. Mean: c + k alpha. Variance: s - v^T v. Where the latent values f at the inputs are
+drawn jointly, alpha has a column for each of S draws, and so has the mean.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from botorch.models.transforms.input import Normalize
+from linear_operator.utils.errors import NotPSDError
 from torch import Tensor
 
 from gpu_gs.gp.covariance import Kind, covariance, covariance_and_weight, squared_distances
 from gpu_gs.gp.parts import reasons_against, take_apart
 
 SMALLEST_VARIANCE = 1e-12
+JITTERS = (1e-6, 1e-5, 1e-4, 1e-3)
+"""Added to the diagonal of a covariance without noise, as a share of the prior variance, until it factors."""
 
 
 def reasons_against_state(model: Any) -> list[str]:
@@ -39,7 +43,7 @@ class PosteriorState:
         c: Prior mean. shape: ()
         noise: Noise variances. shape: (n,)
         L: Lower Cholesky factor of K. shape: (n, n)
-        alpha: K^-1 (y - c). shape: (n,)
+        alpha: K^-1 (y - c). shape: (n,), or (n, S) for S draws
     """
 
     kind: Kind
@@ -58,7 +62,7 @@ class PosteriorState:
         return (X - self.offset) / self.scale
 
     def mean_and_variance(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean and variance (without noise) at raw inputs. shape: (b, d) -> (b,), (b,)"""
+        """Posterior mean and variance (without noise) at raw inputs. shape: (b, d) -> (b,) or (b, S), (b,)"""
         k = self.s * covariance(self.kind, squared_distances(self.to_z(X), self.Z))  # shape: (b, n)
         v = torch.linalg.solve_triangular(self.L, k.T, upper=False)
         return self.c + k @ self.alpha, (self.s - (v * v).sum(0)).clamp_min(SMALLEST_VARIANCE)
@@ -109,6 +113,53 @@ class PosteriorState:
             alpha=alpha,
         )
 
+    def draw(self, pending: Tensor, count: int, generator: torch.Generator) -> tuple["PosteriorState", Tensor]:
+        """Joint draws of the latent values f at the training and pending inputs, and the posterior given each.
+
+        By Matheron's rule (Wilson et al. 2021, "Pathwise conditioning of Gaussian processes", eq. 9), with a prior draw
+        f0 = c + L0 e at all inputs, K0 = L0 L0^T its covariance, y0 = f0 + noise at the training inputs:
+            f = f0 + k alpha', alpha' = K^-1 (y - y0),  hence K0^-1 (f - c) = L0^-T e + [alpha', 0].
+
+        Args:
+            pending: Raw inputs that are evaluated but not observed yet. shape: (p, d)
+            count: S.
+            generator: On the state's device.
+
+        Returns:
+            The state without noise, whose ``alpha`` is (n + p, S), and the draws f (n + p, S).
+
+        Raises:
+            NotPSDError: The covariance does not factor, not even with the largest jitter.
+        """
+        n, S = len(self.Z), count
+        Z = torch.cat([self.Z, self.to_z(pending)])
+        K0 = self.s * covariance(self.kind, squared_distances(Z, Z))
+        K0.diagonal().fill_(float(self.s))
+        L0 = _factor(K0, float(self.s))
+
+        def normal(rows: int) -> Tensor:
+            return torch.randn(rows, S, generator=generator, dtype=Z.dtype, device=Z.device)
+
+        e = normal(len(Z))
+        f0 = self.c + L0 @ e
+        y0 = f0[:n] + self.noise.sqrt().unsqueeze(-1) * normal(n)
+        correction = torch.cholesky_solve(self.y.unsqueeze(-1) - y0, self.L)  # shape: (n, S)
+        alpha = torch.linalg.solve_triangular(L0.T, e, upper=True)
+        alpha[:n] += correction
+        f = f0 + K0[:, :n] @ correction
+        return replace(self, Z=Z, y=f.mean(-1), noise=torch.zeros_like(Z[:, 0]), L=L0, alpha=alpha), f
+
+
+def _factor(K: Tensor, s: float) -> Tensor:
+    """The Cholesky factor of K with the smallest of ``JITTERS`` that allows one."""
+    for jitter in JITTERS:
+        shifted = K.clone()
+        shifted.diagonal().add_(jitter * s)
+        L, info = torch.linalg.cholesky_ex(shifted)
+        if int(info) == 0:
+            return L
+    raise NotPSDError(f"a covariance of {len(K)} points does not factor with jitter {JITTERS[-1]:g}")
+
 
 @dataclass(frozen=True)
 class Query:
@@ -119,7 +170,7 @@ class Query:
         z: The inputs in units of lengthscales. shape: (b, d)
         w: Gradient weights of the covariance (``covariance_and_weight``). shape: (b, n)
         v: L^-1 k^T. shape: (n, b)
-        mean: Posterior mean. shape: (b,)
+        mean: Posterior mean. shape: (b,) or (b, S)
         variance: Posterior variance. shape: (b,)
     """
 
@@ -136,7 +187,7 @@ class Query:
         With dk_j / dz = -s w_j (z - Z_j): d mean = sum alpha_j dk_j and d variance = -2 sum (L^-T v)_j dk_j.
 
         Args:
-            d_mean: d f / d mean. shape: (b,)
+            d_mean: d f / d mean. shape: as mean
             d_variance: d f / d variance. shape: (b,)
 
         Returns:
@@ -144,7 +195,8 @@ class Query:
         """
         state = self.state
         u = torch.linalg.solve_triangular(state.L.T, self.v, upper=True).T  # K^-1 k. shape: (b, n)
-        weight = (d_mean.unsqueeze(-1) * state.alpha - 2 * d_variance.unsqueeze(-1) * u) * self.w * state.s
+        from_mean = d_mean @ state.alpha.T if d_mean.dim() == 2 else d_mean.unsqueeze(-1) * state.alpha
+        weight = (from_mean - 2 * d_variance.unsqueeze(-1) * u) * self.w * state.s  # shape: (b, n)
         gradient_z = weight @ state.Z - weight.sum(-1, keepdim=True) * self.z
         return gradient_z / state.scale
 

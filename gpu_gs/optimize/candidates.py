@@ -6,13 +6,13 @@ one-coordinate neighbour of every restart, evaluated together. The result is a p
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from gpu_gs.minimize import minimize
+from gpu_gs.minimize import MinimizeResult, minimize
 from gpu_gs.telemetry import stage
 
 LOCAL_SAMPLES = 100
@@ -20,6 +20,14 @@ LOCAL_SAMPLES = 100
 
 LOCAL_SPREAD = 0.05
 """Their standard deviation, as a share of each range."""
+
+FIRST_ITERATIONS = 12
+"""Quasi-Newton iterations for all restarts; after them, only the best ``FINALISTS`` go on.
+
+On Hartmann6 at n=100 and n=500 the best of 16 restarts has converged after 15 to 20 iterations; the other restarts
+took three times as many calls to arrive at the same optimum or at a worse one."""
+
+FINALISTS = 4
 
 ALTERNATIONS = 6
 """Rounds of continuous and discrete steps at the most."""
@@ -153,14 +161,11 @@ def _refine(
 ) -> tuple[Tensor, Tensor, int]:
     """The restarts, refined: points (b x d), values (b), evaluations."""
 
-    def loss(points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        value, gradient = acquisition.value_and_grad(points)
-        return -value, -gradient * (upper - lower)  # in units of the ranges
-
     width = (upper - lower).where(upper > lower, torch.ones_like(upper))
 
-    def scaled_loss(units: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return loss(lower + width * units, rows)
+    def loss(units: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = acquisition.value_and_grad(lower + width * units)
+        return -value, -gradient * width
 
     evaluations = 0
     values = acquisition.value(x)
@@ -174,9 +179,7 @@ def _refine(
             low = torch.where(is_continuous, torch.zeros_like(lower), start)
             high = torch.where(is_continuous & (upper > lower), torch.ones_like(lower), start)
             low = torch.where(is_continuous & (upper <= lower), start, low)
-            result = minimize(
-                scaled_loss, start, low, high, max_iterations=iterations, gradient_tolerance=1e-6, value_tolerance=1e-9
-            )
+            result = _race(loss, start, low, high, iterations)
             evaluations += result.evaluations
             moved = (lower + width * result.x).clamp(lower, upper)
             x, values = torch.where(is_continuous, moved, x), -result.value
@@ -186,6 +189,29 @@ def _refine(
         if not improved:
             break
     return x, values, evaluations
+
+
+def _race(loss: Any, start: Tensor, lower: Tensor, upper: Tensor, iterations: int) -> MinimizeResult:
+    """Some iterations for all rows, the rest for the best of them only. See ``FIRST_ITERATIONS``."""
+    tolerances = {"gradient_tolerance": 1e-6, "value_tolerance": 1e-9}
+    first = minimize(loss, start, lower, upper, max_iterations=min(FIRST_ITERATIONS, iterations), **tolerances)
+    if iterations <= FIRST_ITERATIONS:
+        return first
+    finalists = first.value.topk(min(FINALISTS, len(start)), largest=False).indices
+    finalists = finalists[~first.converged[finalists]]
+    if len(finalists) == 0:
+        return first
+    x, value = first.x.clone(), first.value.clone()
+    last = minimize(
+        loss,
+        x[finalists],
+        lower[finalists],
+        upper[finalists],
+        max_iterations=iterations - FIRST_ITERATIONS,
+        **tolerances,
+    )
+    x[finalists], value[finalists] = last.x, last.value
+    return replace(first, x=x, value=value, evaluations=first.evaluations + last.evaluations)
 
 
 def _best_neighbours(

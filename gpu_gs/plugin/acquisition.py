@@ -19,9 +19,8 @@ from ax.generators.torch.botorch_modular.utils import validate_candidates
 from ax.generators.torch.utils import subset_model
 from ax.generators.torch_base import TorchOptConfig
 from ax.generators.utils import mk_discrete_choices
-from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
+from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.acquisition import OneShotAcquisitionFunction
-from botorch.acquisition.objective import ScalarizedPosteriorTransform
 from botorch.models.model import Model
 from torch import Tensor
 
@@ -37,8 +36,14 @@ from gpu_gs.telemetry import stage
 NEGLIGIBLE_NOISE = 1e-2
 """Noise variance, as a share of the objective's variance, up to which the incumbent is the best posterior mean.
 
-Above it, Ax's noisy expected improvement is used. The prior's median for the noise of a standardized objective is
+Above it, the noisy expected improvement is used. The prior's median for the noise of a standardized objective is
 exp(-4) = 0.018: noise-free objectives fall below this bound after a few observations."""
+
+INCUMBENT_DRAWS = 64
+"""Joint draws of the latent values over which the noisy expected improvement is averaged."""
+
+CLOSED_FORMS = ("auto", "LogEI", "LogNEI")
+"""Values of ``acquisition.function`` that stand for a closed form where there is one."""
 
 MAX_ENUMERATED_VALUES = 64
 """A discrete parameter with more values than this is searched as a continuous one and rounded, as Ax does."""
@@ -59,7 +64,6 @@ def objective_output(torch_opt_config: TorchOptConfig) -> tuple[int, float] | No
 def reasons_against_log_ei(
     surrogate: Surrogate,
     torch_opt_config: TorchOptConfig,
-    n: int,
     function: str,
     chosen_by_user: bool,
     options: dict[str, Any],
@@ -69,14 +73,13 @@ def reasons_against_log_ei(
     Args:
         surrogate: The fitted surrogate.
         torch_opt_config: What to optimize.
-        n: Candidates wanted.
         function: ``AcquisitionConfig.function``.
         chosen_by_user: Whether a BoTorch class, its options, or an Ax ``Acquisition`` class were given explicitly.
         options: Ax's acquisition options.
     """
     if chosen_by_user:
         return ["acquisition: the strategy names its own acquisition function"]
-    if function not in ("auto", "LogEI"):
+    if function not in CLOSED_FORMS:
         return [f"acquisition: {function} has no closed form here"]
     reasons = []
     if torch_opt_config.is_moo:
@@ -87,21 +90,9 @@ def reasons_against_log_ei(
         reasons.append("acquisition: outcome constraints")
     if torch_opt_config.use_learned_objective:
         reasons.append("acquisition: a learned objective")
-    if torch_opt_config.pending_observations is not None and any(
-        len(pending) for pending in torch_opt_config.pending_observations
-    ):
-        reasons.append("acquisition: pending trials")
-    if n > 1:
-        reasons.append(f"acquisition: {n} arms in one trial")
     if options.get("prune_irrelevant_parameters", False):
         reasons.append("acquisition: simplify_parameter_changes")
-    if reasons:
-        return reasons
-    model = objective_model(surrogate.model, torch_opt_config)
-    reasons = reasons_against_state(model)
-    if not reasons and function == "auto" and relative_noise(model) > NEGLIGIBLE_NOISE:
-        reasons.append(f"acquisition: the noise is not negligible (over {NEGLIGIBLE_NOISE:g} of the variance)")
-    return reasons
+    return reasons or reasons_against_state(objective_model(surrogate.model, torch_opt_config))
 
 
 def objective_model(model: Model, torch_opt_config: TorchOptConfig) -> Model:
@@ -256,7 +247,7 @@ class BatchedAcquisition(Acquisition):
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
         if n > 1:
-            self._condition_on(torch.empty(0, lower.shape[-1], dtype=self.dtype), already_pending)
+            self._condition_on(torch.empty_like(lower).expand(0, -1), already_pending)
         return torch.stack(candidates), torch.stack(values)
 
     def _bytes_per_point(self) -> int:
@@ -291,10 +282,23 @@ class BatchedAcquisition(Acquisition):
         return self.X_observed[top]
 
 
-class LogEIAcquisition(BatchedAcquisition):
-    """The closed-form log expected improvement over the best posterior mean, for one objective and one candidate.
+class ClosedForm(AcquisitionFunction):
+    """A closed form as a BoTorch acquisition function of single points (b x 1 x d), for Ax's analyses."""
 
-    Built from the posterior state alone: none of ``Acquisition.__init__``'s loops over the training data run.
+    def __init__(self, model: Model, function: LogEI) -> None:
+        super().__init__(model=model)
+        self.function = function
+
+    def forward(self, X: Tensor) -> Tensor:
+        return self.function.value(X.reshape(-1, X.shape[-1])).reshape(X.shape[:-2])
+
+
+class LogEIAcquisition(BatchedAcquisition):
+    """The closed-form log expected improvement of one objective.
+
+    Over the best posterior mean (``LogEI``) where the noise is negligible and nothing is pending; else over joint draws
+    of the latent values at observed and pending points (``LogNEI``), which is what Ax's qLogNEI estimates too. Built
+    from the posterior state alone: none of ``Acquisition.__init__``'s loops over the training data run.
     """
 
     def __init__(
@@ -303,9 +307,12 @@ class LogEIAcquisition(BatchedAcquisition):
         search_space_digest: SearchSpaceDigest,
         torch_opt_config: TorchOptConfig,
         options: dict[str, Any],
+        function: str = "auto",
+        seed: int = 0,
     ) -> None:
         output = objective_output(torch_opt_config)
         assert output is not None, "reasons_against_log_ei must be empty"
+        index, self._weight = output
         self.surrogate = surrogate
         self.options = options
         self.search_space_digest = search_space_digest
@@ -313,34 +320,51 @@ class LogEIAcquisition(BatchedAcquisition):
         self.num_pruned_dims = None
         self.models_used = [surrogate.model_name_by_metric]
         self.acq_function_sequence = None
-        self.X_pending = None
         self._objective_thresholds = None
+        self._full_objective_weights = torch_opt_config.objective_weights
         self._objective_weights = torch_opt_config.objective_weights
+        self.seed = seed
         self._model = objective_model(surrogate.model, torch_opt_config)
-        self._weight = output[1]
         self._state: PosteriorState = state_from_model(self._model)
-        self.X_observed = surrogate.Xs[output[0]]
+        self.X_observed = surrogate.Xs[index]
+        self._eligible = _matching(self.X_observed, search_space_digest.bounds, torch_opt_config.fixed_features)
         observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
-        eligible = _matching(self.X_observed, search_space_digest.bounds, torch_opt_config.fixed_features)
-        self._observed = observed.where(eligible, observed.new_tensor(-math.inf))
-        self._best = self._observed.max() * self._weight
+        self._observed = observed.where(self._eligible, observed.new_tensor(-math.inf))
+        pending = torch_opt_config.pending_observations
+        self.X_pending = None if pending is None or len(pending[index]) == 0 else pending[index].to(self.X_observed)
+        self._noisy = function == "LogNEI" or (function == "auto" and relative_noise(self._model) > NEGLIGIBLE_NOISE)
+        self._use(self._closed_form())
 
     @property
-    def acqf(self) -> AcquisitionFunction:  # type: ignore[override]
-        """The same function as a BoTorch acquisition function, for Ax's analyses."""
-        return LogExpectedImprovement(
-            model=self._model,
-            best_f=self._best * self._weight,
-            posterior_transform=ScalarizedPosteriorTransform(
-                weights=torch.tensor([self._weight], dtype=self.dtype, device=self.device)
-            ),
-        )
+    def label(self) -> str:
+        """What the closed form is."""
+        return "LogEI" if self._function.state is self._state else "LogNEI"
+
+    def _use(self, function: LogEI) -> None:
+        self._function = function
+        self.acqf = ClosedForm(self._model, function)
+
+    def _closed_form(self) -> LogEI:
+        if self.X_pending is None and not self._noisy:
+            return LogEI(self._state, self._observed.max() * self._weight, weight=self._weight)
+        assert self.X_observed is not None
+        pending = self.X_observed[:0] if self.X_pending is None else self.X_pending
+        generator = torch.Generator(device=pending.device).manual_seed(derive_seed(self.seed, 1, 0, 0))
+        state, f = self._state.draw(pending, INCUMBENT_DRAWS, generator)
+        counts = torch.cat([self._eligible, self._eligible.new_ones(len(pending))])
+        weighted = (f * self._weight).where(counts.unsqueeze(-1), f.new_tensor(-math.inf))
+        return LogEI(state, weighted.amax(0) * self._weight, weight=self._weight)
+
+    def _condition_on(self, chosen: Tensor, already_pending: Tensor | None) -> None:
+        pending = chosen if already_pending is None else torch.cat([already_pending, chosen])
+        self.X_pending = pending if len(pending) else None
+        self._use(self._closed_form())
 
     def _bytes_per_point(self) -> int:
-        return 32 * len(self._state.y)
+        return 32 * (len(self._function.state.Z) + self._function.best.numel())
 
     def _value_and_grad_function(self) -> LogEI:
-        return LogEI(self._state, self._best, weight=self._weight)
+        return self._function
 
     def _anchors(self) -> Tensor:
         assert self.X_observed is not None

@@ -160,12 +160,14 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         reasons = reasons_against_log_ei(
             surrogate=self.surrogate,
             torch_opt_config=torch_opt_config,
-            n=n or 1,
             function=self.settings.acquisition.function,
             chosen_by_user=self.acquisition_class is not BatchedAcquisition
             or bool(self._user_specified_botorch_acqf_class and self.settings.acquisition.function == "auto")
             or bool(botorch_acqf_options or botorch_acqf_classes_with_options),
             options=acq_options or {},
+        )
+        seed = derive_seed(
+            self.settings.seed, self.ask_index if ask is None else ask.index, 0, 0 if ask is None else ask.attempt
         )
         acquisition: Acquisition
         if not reasons:
@@ -174,7 +176,10 @@ class WarmBoTorchGenerator(BoTorchGenerator):
                 search_space_digest=search_space_digest,
                 torch_opt_config=torch_opt_config,
                 options=acq_options or {},
+                function=self.settings.acquisition.function,
+                seed=seed,
             )
+            note("acquisition", acquisition.label)
         else:
             if ask is not None:
                 ask.because(reasons)
@@ -186,12 +191,10 @@ class WarmBoTorchGenerator(BoTorchGenerator):
                 botorch_acqf_classes_with_options=botorch_acqf_classes_with_options,
                 n=n,
             )
+            note("acquisition", type(acquisition.acqf).__name__)
         if isinstance(acquisition, BatchedAcquisition):
             acquisition.engine = self.settings.acquisition
-            acquisition.seed = derive_seed(
-                self.settings.seed, self.ask_index if ask is None else ask.index, 0, 0 if ask is None else ask.attempt
-            )
-        note("acquisition", type(acquisition).__name__ if not reasons else type(acquisition.acqf).__name__)
+            acquisition.seed = seed
         return acquisition
 
     def best_point(

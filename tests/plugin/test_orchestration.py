@@ -59,4 +59,4 @@ def test_the_orchestrator_runs_single_trials_and_batches():
         assert len(experiment.trials) == 6
         if trial_options:
             assert len(experiment.trials[5].arms) == 3
-            assert "3 arms in one trial" in table["reasons"].iloc[-1]
+            assert table["acquisition"].iloc[-1] == "LogNEI"

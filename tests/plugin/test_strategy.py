@@ -112,7 +112,8 @@ def test_a_named_acquisition_function_is_used():
     for name, expected in (
         ("qLogNEI", "qLogNoisyExpectedImprovement"),
         ("qUCB", "qUpperConfidenceBound"),
-        ("LogEI", "LogEIAcquisition"),
+        ("LogEI", "LogEI"),
+        ("LogNEI", "LogNEI"),
     ):
         client = make_client(
             GPUGenerationStrategy.from_config("fast", seed=0, acquisition={**QUICK["acquisition"], "function": name})
