@@ -140,6 +140,8 @@ class MarginalLikelihood:
             gradient[:, self.slices["outputscale"]] = -0.5 * (G * k).sum((-2, -1)).unsqueeze(-1) * s
         if "lengthscale" in self.slices:
             A = G.mul_(w).mul_(s.unsqueeze(-1))
+            # Nothing comes of the diagonal but rounding: Matern 1/2 has w = 1 / r there, r the square root of a rounding.
+            A.diagonal(dim1=-2, dim2=-1).zero_()
             # sum_ij A_ij (z_ik - z_jk)^2 / 2 = sum_i (row sum)_i z_ik^2 - sum_i z_ik (A Z)_ik
             per_dim = (A.sum(-1, keepdim=True) * Z * Z).sum(-2) - (Z * (A @ Z)).sum(-2)  # shape: (a, d)
             where = self.slices["lengthscale"]
