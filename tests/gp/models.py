@@ -14,9 +14,7 @@ NO_BATCH = torch.Size()
 KINDS = {"rbf": None, "matern12": 0.5, "matern32": 1.5, "matern52": 2.5}
 
 
-def kernel(
-    kind: str, d: int, *, ard: bool = True, prior: bool = True, batch_shape: torch.Size = NO_BATCH
-) -> Any:
+def kernel(kind: str, d: int, *, ard: bool = True, prior: bool = True, batch_shape: torch.Size = NO_BATCH) -> Any:
     options: dict[str, Any] = {
         "batch_shape": batch_shape,
         "ard_num_dims": d if ard else None,

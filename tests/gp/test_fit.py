@@ -1,0 +1,159 @@
+"""The MAP fit: as good as BoTorch's own, warm first, default second, and clear when neither works."""
+
+import copy
+
+import pytest
+import torch
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.models.transforms.outcome import Standardize
+from gpytorch.kernels import RBFKernel, RQKernel
+from gpytorch.mlls import ExactMarginalLogLikelihood, LeaveOneOutPseudoLikelihood
+
+from gpu_gs.errors import FitError
+from gpu_gs.gp.fit import FitOptions, export_hyperparameters, fit, load_hyperparameters
+from gpu_gs.gp.likelihood import MarginalLikelihood
+from tests.gp.models import data, make_model
+
+
+def default_model(n, d, seed, m=1):
+    X, Y = data(n, d, m, seed=seed)
+    return SingleTaskGP(unit(X), Y, outcome_transform=None)
+
+
+def unit(X):
+    """From [-1, 3]^d to the unit cube."""
+    return (X + 1) / 4
+
+
+def objective(model):
+    likelihood = MarginalLikelihood(model)
+    theta = likelihood.read()
+    return likelihood.value_and_grad(theta, torch.arange(len(theta)))[0].sum()
+
+
+@pytest.mark.parametrize("n_d_seed", [(6, 2, 0), (20, 3, 1), (40, 6, 2), (60, 4, 3), (80, 10, 4)], ids=str)
+def test_cold_fit_reaches_the_objective_of_botorchs_fit(n_d_seed):
+    n, d, seed = n_d_seed
+    ours, theirs = default_model(n, d, seed), default_model(n, d, seed)
+    result = fit(ours)
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(theirs.likelihood, theirs))
+    assert (result.decision, result.method) == ("default", "closed_form")
+    assert float(objective(ours)) >= float(objective(theirs)) - 1e-3 / n
+    assert result.value == pytest.approx(float(objective(ours)), abs=1e-9)
+
+
+def test_fit_of_several_outputs_reaches_that_of_each_alone():
+    together = default_model(30, 3, 5, m=3)
+    fit(together)
+    X, Y = data(30, 3, 3, seed=5)
+    alone = 0.0
+    for column in range(3):
+        model = SingleTaskGP(unit(X), Y[:, column : column + 1], outcome_transform=None)
+        fit(model)
+        alone += float(objective(model))
+    assert float(objective(together)) >= alone - 1e-3
+
+
+def test_warm_fit_needs_fewer_evaluations_and_ends_as_high():
+    before = default_model(60, 4, 6)
+    fit(before)
+    start = export_hyperparameters(before)
+    X, Y = data(63, 4, seed=6)
+    warm, cold = (SingleTaskGP(unit(X), Y, outcome_transform=None) for _ in range(2))
+    warm_result, cold_result = fit(warm, warm=start), fit(cold)
+    assert (warm_result.decision, cold_result.decision) == ("warm", "default")
+    assert warm_result.evaluations < cold_result.evaluations
+    # hyperparameters at least 0.95 times as likely as the best
+    assert float(objective(warm)) * 63 >= float(objective(cold)) * 63 - 0.05
+
+
+def test_unusable_warm_hyperparameters_give_way_to_the_default_start_with_a_reason():
+    model = default_model(20, 2, 7)
+    names = dict(export_hyperparameters(model))
+    cases = {
+        "shape": {**names, "covar_module.raw_lengthscale": [[1.0, 1.0, 1.0]]},
+        "finite": {**names, "mean_module.raw_constant": float("nan")},
+        "another model": {"something": 1.0},
+        "bounds": {**names, "covar_module.raw_lengthscale": [[-5.0, -5.0]]},
+    }
+    reference = copy.deepcopy(model)
+    fit(reference)
+    for word, warm in cases.items():
+        own = copy.deepcopy(model)
+        result = fit(own, warm=warm)
+        assert result.decision == "default"
+        assert word in result.reasons[0], result.reasons
+        assert float(objective(own)) == pytest.approx(float(objective(reference)), abs=1e-9)
+
+
+def test_export_and_load_are_exact():
+    one, other = default_model(15, 3, 8), default_model(15, 3, 8)
+    fit(one)
+    assert load_hyperparameters(other, export_hyperparameters(one)) == []
+    for (name, a), (_, b) in zip(one.named_parameters(), other.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_refused_hyperparameters_leave_the_model_unchanged():
+    model = default_model(15, 3, 8)
+    before = export_hyperparameters(model)
+    assert load_hyperparameters(model, {**before, "mean_module.raw_constant": float("inf")})
+    assert export_hyperparameters(model) == before
+
+
+@pytest.mark.parametrize("what", ["kernel", "objective", "outcome transform"])
+def test_what_has_no_closed_form_is_fitted_by_botorch_with_a_reason(what):
+    X, Y = data(15, 2, seed=9)
+    model = SingleTaskGP(
+        unit(X),
+        Y,
+        covar_module=RQKernel() if what == "kernel" else RBFKernel(ard_num_dims=2),
+        outcome_transform=Standardize(1) if what == "outcome transform" else None,
+    )
+    mll = LeaveOneOutPseudoLikelihood if what == "objective" else None
+    start = export_hyperparameters(model)
+    result = fit(model, mll)
+    assert (result.method, result.decision) == ("autograd", "default")
+    assert result.reasons
+    assert export_hyperparameters(model) != start
+    assert not model.training
+
+
+def test_autograd_fit_starts_warm_too():
+    X, Y = data(25, 2, seed=10)
+    first = SingleTaskGP(unit(X), Y, covar_module=RQKernel(ard_num_dims=2), outcome_transform=None)
+    fit(first)
+    second = SingleTaskGP(unit(X), Y, covar_module=RQKernel(ard_num_dims=2), outcome_transform=None)
+    result = fit(second, warm=export_hyperparameters(first))
+    assert (result.method, result.decision) == ("autograd", "warm")
+    assert float(second.covar_module.alpha.detach()) == pytest.approx(
+        float(first.covar_module.alpha.detach()), rel=0.05
+    )
+
+
+def test_when_no_start_works_the_error_lists_each_and_the_model_is_as_before():
+    model = make_model("rbf", 10, 2, known_noise=True)
+    model.likelihood.noise_covar.noise.fill_(-3.0)
+    start = export_hyperparameters(model)
+    with pytest.raises(FitError, match="warm start: .*default start: ") as caught:
+        fit(model, warm=start)
+    assert "does not factor" in str(caught.value)
+    assert export_hyperparameters(model) == start
+
+
+def test_iterations_of_a_cold_fit_are_limited():
+    short, long = default_model(40, 6, 11), default_model(40, 6, 11)
+    one = fit(short, options=FitOptions(cold_iterations=2))
+    other = fit(long)
+    assert one.evaluations < other.evaluations
+    assert one.value < other.value
+
+
+@pytest.mark.parametrize("known_noise", [False, True])
+def test_fit_leaves_a_model_on_its_device_in_evaluation_mode(known_noise, device):
+    model = make_model("matern52", 15, 2, known_noise=known_noise, device=device)
+    result = fit(model)
+    assert result.method == "closed_form"
+    assert not model.training
+    assert all(parameter.device.type == device.type for parameter in model.parameters())

@@ -1,0 +1,124 @@
+"""The posterior state against BoTorch's posterior, dense algebra and autograd."""
+
+import pytest
+import torch
+from linear_operator.utils.errors import NotPSDError
+
+from gpu_gs.gp.posterior import reasons_against_state, state_from_model
+from tests.gp.models import KINDS, make_model
+
+CASES = {
+    "default": {},
+    "scaled": {"scaled": True},
+    "shared lengthscale": {"ard": False},
+    "known noise": {"known_noise": True},
+    "normalized inputs": {"normalize": True},
+}
+
+
+def queries(b, d, device="cpu", seed=9):
+    return (4 * torch.rand(b, d, generator=torch.Generator().manual_seed(seed), dtype=torch.double) - 1).to(device)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_mean_and_variance_equal_botorchs_posterior(kind, case, device):
+    model = make_model(kind, 25, 3, device=device, **CASES[case]).eval()
+    X = queries(11, 3, device)
+    state = state_from_model(model)
+    mean, variance = state.mean_and_variance(X)
+    with torch.no_grad():
+        theirs = model.posterior(X)
+    torch.testing.assert_close(mean, theirs.mean.squeeze(-1), rtol=1e-7, atol=1e-8)
+    torch.testing.assert_close(variance, theirs.variance.squeeze(-1), rtol=1e-6, atol=1e-8)
+    query = state.query(X)
+    torch.testing.assert_close(query.mean, mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(query.variance, variance, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["default", "scaled", "normalized inputs"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pull_back_equals_autograd_through_botorchs_posterior(kind, case):
+    model = make_model(kind, 20, 3, **CASES[case]).eval()
+    X = queries(6, 3).requires_grad_(True)
+    posterior = model.posterior(X.unsqueeze(-2))  # shape: (6, 1, 1)
+    f = (posterior.mean.sin() + posterior.variance.log()).reshape(-1)
+    (expected,) = torch.autograd.grad(f.sum(), X)
+    with torch.no_grad():
+        query = state_from_model(model).query(X)
+        gradient = query.pull_back(query.mean.cos(), 1 / query.variance)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_appending_rows_equals_starting_again_with_them(kind):
+    model = make_model(kind, 30, 2, known_noise=True, normalize=True)
+    whole = state_from_model(model)
+    X, Y = model.train_inputs[0], model.train_targets
+    noise = model.likelihood.noise.detach()
+    part = make_model(kind, 30, 2, known_noise=True, normalize=True)
+    part.set_train_data(X[:26], Y[:26], strict=False)
+    part.likelihood.noise_covar.noise = noise[:26]
+    appended = state_from_model(part).append(X[26:], Y[26:], noise[26:])
+    at = queries(9, 2)
+    for one, other in zip(appended.mean_and_variance(at), whole.mean_and_variance(at), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(appended.L @ appended.L.T, whole.L @ whole.L.T, rtol=1e-12, atol=1e-12)
+
+
+def test_mean_at_the_training_inputs_needs_no_solve():
+    model = make_model("matern52", 25, 3)
+    state = state_from_model(model)
+    expected, _ = state.mean_and_variance(model.train_inputs[0])
+    torch.testing.assert_close(state.mean_at_training_inputs(), expected, rtol=1e-9, atol=1e-10)
+
+
+def test_draws_have_the_mean_and_covariance_of_the_joint_posterior():
+    model = make_model("rbf", 12, 2)
+    state = state_from_model(model)
+    pending = queries(3, 2)
+    S = 60_000
+    _, f = state.draw(pending, S, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        joint = model.eval().posterior(torch.cat([model.train_inputs[0], pending])).distribution
+    covariance = joint.covariance_matrix
+    deviation = covariance.diagonal().sqrt()
+    # five standard errors of a mean and of a covariance
+    assert float(((f.mean(-1) - joint.mean).abs() / deviation).max()) < 5 / S**0.5
+    error = (torch.cov(f) - covariance).abs() / (deviation.unsqueeze(-1) * deviation)
+    assert float(error.max()) < 5 * (2 / S) ** 0.5 + 1e-3
+
+
+def test_the_state_given_draws_interpolates_each_of_them():
+    state = state_from_model(make_model("matern52", 15, 3))
+    pending = queries(2, 3)
+    given, f = state.draw(pending, 8, torch.Generator().manual_seed(1))
+    X = given.Z * state.scale + state.offset
+    mean, variance = given.mean_and_variance(X)
+    torch.testing.assert_close(mean, f, rtol=0, atol=1e-3)
+    assert float(variance.max()) < 1e-5
+
+
+def test_draws_are_a_function_of_the_generator():
+    state = state_from_model(make_model("rbf", 10, 2))
+    pending = queries(1, 2)
+    one, other, third = (state.draw(pending, 4, torch.Generator().manual_seed(seed))[1] for seed in (3, 3, 4))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, third)
+
+
+def test_draws_where_points_repeat_are_equal_there():
+    state = state_from_model(make_model("rbf", 10, 2))
+    pending = queries(1, 2).expand(3, -1)
+    _, f = state.draw(pending, 16, torch.Generator().manual_seed(5))
+    assert float((f[-1] - f[-2]).abs().max()) < 1e-2
+
+
+def test_a_covariance_without_any_factor_is_a_clear_error():
+    state = state_from_model(make_model("rbf", 10, 2))
+    with pytest.raises(NotPSDError, match="does not factor with jitter"):
+        state.draw(torch.full((1, 2), float("nan"), dtype=torch.double), 4, torch.Generator().manual_seed(0))
+
+
+def test_several_outputs_have_no_state_and_the_reason_says_so():
+    assert reasons_against_state(make_model("rbf", 10, 2, m=2)) == ["model: it has 2 outputs"]
