@@ -136,7 +136,7 @@ def test_when_no_start_works_the_error_lists_each_and_the_model_is_as_before():
     model = make_model("rbf", 10, 2, known_noise=True)
     model.likelihood.noise_covar.noise.fill_(-3.0)
     start = export_hyperparameters(model)
-    with pytest.raises(FitError, match="warm start: .*default start: ") as caught:
+    with pytest.raises(FitError, match=r"warm start: .*default start: ") as caught:
         fit(model, warm=start)
     assert "does not factor" in str(caught.value)
     assert export_hyperparameters(model) == start
