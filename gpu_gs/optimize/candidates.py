@@ -130,11 +130,12 @@ def _raw_samples(
     for index, values in discrete.items():
         pick = torch.randint(len(values), (count,), generator=generator, device=lower.device)
         raw[:count, index] = values[pick]
-        raw[count:, index] = _snapped(raw[count:, index], values)
+        raw[count:, index] = snapped(raw[count:, index], values)
     return raw
 
 
-def _snapped(column: Tensor, values: Tensor) -> Tensor:
+def snapped(column: Tensor, values: Tensor) -> Tensor:
+    """Each entry's nearest value. shape: (b,), (v,) -> (b,)"""
     return values[(column.unsqueeze(-1) - values).abs().argmin(-1)]
 
 

@@ -73,6 +73,11 @@ def replace_model_nodes(strategy: GenerationStrategy, settings: EngineSettings) 
         if strategy._curr is node:
             strategy._curr = ours
         replaced.append(node.name)
+    if replaced:
+        # Ax names the nodes of a strategy of GenerationSteps after their generators, again at each construction (in
+        # ``clone_reset``, say). They have their names; what refers to them must find them under those.
+        for node in strategy._nodes:
+            node._step_index = None
     return replaced, left
 
 

@@ -28,7 +28,7 @@ from gpu_gs.acquisition.autograd import AutogradAcquisition
 from gpu_gs.acquisition.logei import LogEI
 from gpu_gs.config import AcquisitionConfig
 from gpu_gs.gp.posterior import PosteriorState, reasons_against_state, state_from_model
-from gpu_gs.optimize.candidates import optimize_acquisition
+from gpu_gs.optimize.candidates import optimize_acquisition, snapped
 from gpu_gs.plugin.ask import current
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import stage
@@ -46,7 +46,7 @@ CLOSED_FORMS = ("auto", "LogEI", "LogNEI")
 """Values of ``acquisition.function`` that stand for a closed form where there is one."""
 
 MAX_ENUMERATED_VALUES = 64
-"""A discrete parameter with more values than this is searched as a continuous one and rounded, as Ax does."""
+"""A discrete parameter with more values than this is searched as a continuous one and moved to the nearest value."""
 
 
 def objective_output(torch_opt_config: TorchOptConfig) -> tuple[int, float] | None:
@@ -216,11 +216,20 @@ class BatchedAcquisition(Acquisition):
         assert self.engine is not None
         lower, upper = self._bounds(search_space_digest)
         fixed = dict(fixed_features or {})
-        discrete = {
+        allowed = {
             index: torch.tensor(sorted(values), dtype=self.dtype, device=self.device)
             for index, values in search_space_digest.discrete_choices.items()
-            if index not in fixed and len(values) <= MAX_ENUMERATED_VALUES
+            if index not in fixed
         }
+        discrete = {index: values for index, values in allowed.items() if len(values) <= MAX_ENUMERATED_VALUES}
+        many = {index: values for index, values in allowed.items() if len(values) > MAX_ENUMERATED_VALUES}
+
+        def to_domain(X: Tensor) -> Tensor:
+            X = X.clone()
+            for index, values in many.items():
+                X[:, index] = snapped(X[:, index], values)
+            return X if rounding_func is None else rounding_func(X)
+
         ask = current()
         memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
@@ -242,7 +251,7 @@ class BatchedAcquisition(Acquisition):
                 discrete=discrete or None,
                 fixed=fixed or None,
                 anchors=self._anchors(),
-                post_process=rounding_func,
+                post_process=to_domain if many else rounding_func,
             )
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from ax.adapter import cross_validation
+from ax.api.client import Client
+from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 from ax.core.experiment import Experiment
 from ax.core.metric import Metric
+from ax.core.observation import ObservationFeatures
 from ax.generators.torch.botorch_modular.generator import BoTorchGenerator
 from ax.generators.torch.botorch_modular.surrogate import Surrogate
 
@@ -263,3 +266,41 @@ def test_out_of_memory_on_the_device_moves_the_ask_to_the_cpu(monkeypatch):
     ]
     assert largest_difference(asked, expected[6:]) < 1e-6
     assert "out of memory" in timings(client)["reasons"].iloc[-1]
+
+
+def test_fixed_features_are_kept():
+    client = make_client()
+    advance(client, 6)
+    strategy = client._generation_strategy
+    for value in (0.25, 0.75):
+        ((run,),) = strategy.gen(
+            client._experiment, n=1, fixed_features=ObservationFeatures(parameters={"x": value}), num_trials=1
+        )
+        assert run.arms[0].parameters["x"] == value
+        assert run.gen_metadata["gpu_gs"]["acquisition"] in ("LogEI", "LogNEI")
+
+
+def test_integers_and_choices_of_more_values_than_are_enumerated_stay_in_their_domain():
+    client = Client()
+    values = [float(k * k) for k in range(100)]
+    client.configure_experiment(
+        parameters=[
+            RangeParameterConfig(name="units", parameter_type="int", bounds=(1, 500)),
+            RangeParameterConfig(name="batch", parameter_type="int", bounds=(1, 1024), scaling="log"),
+            RangeParameterConfig(name="step", parameter_type="float", bounds=(0.0, 1.0), step_size=0.25),
+            ChoiceParameterConfig(name="square", parameter_type="float", values=values, is_ordered=True),
+        ]
+    )
+    client.configure_optimization(objective="-f")
+    client.set_generation_strategy(GPUGenerationStrategy.from_config("fast", seed=0, **QUICK))
+    asked = advance(
+        client, 9, lambda p: (p["units"] / 500 - 0.3) ** 2 + (p["batch"] / 1024) + p["step"] + p["square"] / 1e4
+    )
+    for parameters in asked:
+        assert isinstance(parameters["units"], int)
+        assert isinstance(parameters["batch"], int)
+        assert 1 <= parameters["units"] <= 500
+        assert 1 <= parameters["batch"] <= 1024
+        assert parameters["square"] in values
+        assert parameters["step"] in (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert timings(client)["node"].iloc[-1] == "MBM"
