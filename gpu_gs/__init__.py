@@ -3,6 +3,7 @@
 The names below are loaded on first use, so that importing the package (as ``gpu-gs --help`` does) costs nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,11 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+if "ax.storage.json_store.registry" in sys.modules:
+    # Ax is loaded already: then its own loaders know our classes from now on, and torch costs nothing more.
+    import_module("gpu_gs.plugin")
 
 
 def __dir__() -> list[str]:

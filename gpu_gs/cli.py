@@ -371,6 +371,26 @@ def regret(
         show(result)
 
 
+@bench.command("memory", epilog=EPILOG)
+def memory(
+    contestants: Contestants = None,
+    problem: Annotated[str, typer.Option(help="A test function.")] = "hartmann6",
+    n: Annotated[int, typer.Option("--n", min=2, help="Evaluations known at every ask.")] = 40,
+    asks: Annotated[int, typer.Option(min=20, help="Asks, each given up again without a value.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Seed of the initial points.")] = 0,
+    out: Results = Path("runs/bench-memory"),
+    as_json: Json = False,
+) -> None:
+    """Memory of the process and size of the stored state over many asks."""
+    from gpu_gs.bench.commands import bench_memory, show
+
+    result = bench_memory(contestants or ["fast"], problem, n, asks, seed, out)
+    if as_json:
+        _print_json(result)
+    else:
+        show(result)
+
+
 # -------------------------------------------------------------------------------------------------------- plumbing
 
 

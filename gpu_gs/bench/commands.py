@@ -1,4 +1,4 @@
-"""``gpu-gs bench``: the two benchmarks behind the project's claims, as plain commands."""
+"""``gpu-gs bench``: the benchmarks behind the project's claims, as plain commands."""
 
 import json
 import statistics as st
@@ -107,6 +107,7 @@ def _latency_row(line: dict[str, Any]) -> dict[str, Any]:
         "p95": quantile(answer["ask"], 0.95),
         "first": answer["first"],
         "ask_and_tell": st.median(both),
+        "best_parameterization": st.median(answer["best"]),
         "peak_mb": answer["peak_mb"],
     }
     if details and details[0].get("fit_decision"):
@@ -194,6 +195,42 @@ def _regret_row(
     return row
 
 
+def bench_memory(contestants: list[str], problem: str, n: int, asks: int, seed: int, out: Path) -> dict[str, Any]:
+    """Memory and stored state over many asks with the same evaluations known.
+
+    Returns:
+        ``rows``: a dict for each contestant; also written to ``out/memory.json``.
+    """
+    contestants = validate([problem], contestants)
+    jobs = [
+        {
+            "kind": "memory",
+            "problem": problem,
+            "contestant": contestant,
+            "n": n,
+            "asks": asks,
+            "threads": 1,
+            "seed": seed,
+        }
+        for contestant in contestants
+    ]
+    lines = run_jobs(jobs, out / "memory.jsonl", workers=1, done=_progress)
+    rows = []
+    for line in lines:
+        row = {"contestant": line["job"]["contestant"], "n": n}
+        if "error" in line:
+            rows.append({**row, "error": line["error"]})
+            continue
+        answer = line["answer"]
+        grown = answer["resident_mb"][-1] - answer["resident_mb"][0]
+        row |= answer
+        row["kb_an_ask"] = 1024 * grown / max(answer["at"][-1] - answer["at"][0], 1)
+        rows.append(row)
+    result = {"benchmark": "memory", "environment": environment(), "problem": problem, "asks": asks, "rows": rows}
+    (out / "memory.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
 def _progress(finished: int, total: int, line: dict[str, Any]) -> None:
     job = line["job"]
     state = "failed" if "error" in line else "done"
@@ -203,37 +240,47 @@ def _progress(finished: int, total: int, line: dict[str, Any]) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """Prints the table of a result."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"gpu-gs bench {result['benchmark']}")
     if result["benchmark"] == "latency":
+        table = Table(title="Milliseconds of an ask", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for heading in ("n", "contestant", "threads", "median", "mean", "p95", "first", "ask+tell", "MB", "vs Ax"):
-            table.add_column(heading, justify="left" if heading == "contestant" else "right")
+            table.add_column(heading, justify="left" if heading == "contestant" else "right", no_wrap=True)
         for row in result["rows"]:
             if "error" in row:
-                table.add_row(str(row["n"]), row["contestant"], "failed", row["error"].splitlines()[-1][:60])
+                table.add_row(str(row["n"]), row["contestant"], "failed")
                 continue
             times = (row["median"], row["mean"], row["p95"], row["first"], row["ask_and_tell"])
             table.add_row(
                 str(row["n"]),
                 row["contestant"],
                 str(row["threads"]),
-                *(f"{1e3 * seconds:.1f} ms" for seconds in times),
+                *(f"{1e3 * seconds:.0f}" for seconds in times),
                 f"{row['peak_mb']:.0f}",
                 f"{row['faster_than_ax']:.1f}x" if "faster_than_ax" in row else "",
             )
+    elif result["benchmark"] == "memory":
+        table = Table(title=f"Memory over {result['asks']} asks", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for heading in ("contestant", "n", "MB early", "MB at end", "kB an ask", "state early", "state at end"):
+            table.add_column(heading, justify="left" if heading == "contestant" else "right", no_wrap=True)
+        for row in result["rows"]:
+            if "error" in row:
+                table.add_row(row["contestant"], str(row["n"]), "failed")
+                continue
+            table.add_row(
+                row["contestant"],
+                str(row["n"]),
+                *(f"{row['resident_mb'][k]:.0f}" for k in (0, -1)),
+                f"{row['kb_an_ask']:.1f}",
+                *(f"{row['state_bytes'][k]} B" for k in (0, -1)),
+            )
     else:
-        for heading in (
-            "problem",
-            "contestant",
-            "median regret",
-            "worst",
-            "s/evaluation",
-            "decades vs Ax",
-            "not worse",
-        ):
-            table.add_column(heading, justify="left" if heading in ("problem", "contestant") else "right")
+        table = Table(title="Simple regret at the end of a run", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for heading in ("problem", "contestant", "median", "worst", "s/eval", "decades vs Ax", "not worse"):
+            left = heading in ("problem", "contestant")
+            table.add_column(heading, justify="left" if left else "right", no_wrap=True)
         for row in result["rows"]:
             if "median" not in row:
                 table.add_row(row["problem"], row["contestant"], "failed")
@@ -249,3 +296,6 @@ def show(result: dict[str, Any]) -> None:
                 ("yes" if test["not_worse"] else "no") if test else "",
             )
     Console().print(table)
+    for row in result["rows"]:
+        if "error" in row:
+            print(f"{row['contestant']} at n={row['n']}: {row['error'].splitlines()[-1]}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Optimizers behind one small interface: start with known points, ask, tell."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -22,9 +23,21 @@ class Contestant(ABC):
     def tell(self, x: Sequence[float], value: float) -> None:
         """The value of the point asked for last."""
 
+    def drop(self) -> None:
+        """Gives the point asked for last up without a value."""
+        raise NotImplementedError
+
     def details(self) -> list[dict[str, Any]]:
         """What the optimizer itself recorded, a row an ask; empty if nothing."""
         return []
+
+    def state_bytes(self) -> int:
+        """Size of what the optimizer stores to go on in another process, as JSON."""
+        raise NotImplementedError
+
+    def best(self) -> Any:
+        """The best parameters, by the model; None where the optimizer has no such question."""
+        return None
 
 
 class AxContestant(Contestant):
@@ -77,6 +90,16 @@ class AxContestant(Contestant):
 
     def tell(self, x: Sequence[float], value: float) -> None:
         self.client.complete_trial(self.index, {"f": value})
+
+    def drop(self) -> None:
+        self.client.mark_trial_failed(self.index)
+
+    def best(self) -> Any:
+        return self.client.get_best_parameterization()
+
+    def state_bytes(self) -> int:
+        run = self.client._generation_strategy.last_generator_run
+        return len(json.dumps(None if run is None else run._generator_state_after_gen))
 
     def details(self) -> list[dict[str, Any]]:
         from gpu_gs.plugin.timings import timings

@@ -81,6 +81,8 @@ def run_jobs(
     results.parent.mkdir(parents=True, exist_ok=True)
     finished = len(set(keys)) - len(open_jobs)
     with ThreadPoolExecutor(max_workers=workers) as pool, results.open("a", encoding="utf-8") as file:
+        if results.stat().st_size and not results.read_bytes().endswith(b"\n"):
+            file.write("\n")  # after a torn line
         futures = [pool.submit(run_job, job) for job in open_jobs.values()]
         try:
             for future in as_completed(futures):

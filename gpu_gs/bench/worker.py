@@ -3,10 +3,12 @@
 The job and the answer are JSON. The parent sets the thread count through the environment before this starts.
 """
 
+import gc
 import json
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from gpu_gs.bench.contestants import build
@@ -20,7 +22,8 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
         job: contestant, problem, n, asks, seed.
 
     Returns:
-        ``ask`` and ``tell``: seconds of each; ``first``: seconds of the first ask, apart; ``details``; peak memory.
+        ``ask`` and ``tell``: seconds of each; ``first``: seconds of the first ask, apart; ``details``; peak memory;
+        ``best``: seconds of the question for the best parameters, after the last tell, three times.
     """
     problem = PROBLEMS[job["problem"]]
     points = problem.initial_points(job["n"], job["seed"])
@@ -36,7 +39,13 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
         contestant.tell(x, value)
         tells.append(time.perf_counter() - evaluated)
         asks.append(asked - started)
+    questions = []
+    for _ in range(3):
+        started = time.perf_counter()
+        contestant.best()
+        questions.append(time.perf_counter() - started)
     return {
+        "best": questions,
         "first": asks[0],
         "ask": asks[1:],
         "tell": tells[1:],
@@ -78,9 +87,47 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
     return {"regret": traces, "seconds": seconds}
 
 
+def memory(job: dict[str, Any]) -> dict[str, Any]:
+    """Many asks with the same n evaluations known: every point asked for is given up again.
+
+    Args:
+        job: contestant, problem, n, asks, seed.
+
+    Returns:
+        ``resident_mb``: memory after each tenth of the asks, the first value after a twentieth of them;
+        ``state_bytes``: of the stored state, at the same times; ``seconds``: of all asks.
+    """
+    problem = PROBLEMS[job["problem"]]
+    points = problem.initial_points(job["n"], job["seed"])
+    contestant = build(job["contestant"])
+    contestant.start(problem, job["seed"], points, [problem.observe(p, i) for i, p in enumerate(points)])
+    asks = job["asks"]
+    marks = {max(asks // 20, 1), *(asks * tenth // 10 for tenth in range(1, 11))}
+    at, resident, state = [], [], []
+    started = time.perf_counter()
+    for k in range(1, asks + 1):
+        contestant.ask()
+        contestant.drop()
+        if k in marks:
+            gc.collect()
+            at.append(k)
+            resident.append(resident_mb())
+            state.append(contestant.state_bytes())
+    return {"at": at, "resident_mb": resident, "state_bytes": state, "seconds": time.perf_counter() - started}
+
+
+def resident_mb() -> float:
+    """Memory of this process in main memory now; its peak where /proc is missing."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return pages * resource.getpagesize() / 2**20
+
+
 def main() -> None:
     job = json.load(sys.stdin)
-    answer = {"latency": latency, "regret": regret}[job["kind"]](job)
+    answer = {"latency": latency, "regret": regret, "memory": memory}[job["kind"]](job)
     json.dump(answer, sys.stdout)
 
 

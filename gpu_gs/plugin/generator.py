@@ -4,6 +4,7 @@ Its state, a plain dict ready for JSON, is Ax's own ``generator_state_after_gen`
 and handed back as the keyword ``warm_state`` when a new process builds the generator again.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from gpu_gs.plugin.settings import EngineSettings
 from gpu_gs.plugin.surrogate import WarmSurrogate
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import note
+
+logger = logging.getLogger("gpu_gs")
 
 STATE_VERSION = 1
 
@@ -93,13 +96,18 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         )
         #: The very object that was handed in: the node hands it in again, since Ax compares identities.
         self.stored_state = warm_state
-        self.asked: dict[str, Any] = dict(warm_state or {})
+        self.asked: dict[str, Any] = _usable(warm_state or {})
         self._suppress_best_point = False
 
     @property
     def ask_index(self) -> int:
         """How many trials this generator has produced, in all its lives."""
         return int(self.asked.get("asks", 0))
+
+    @property
+    def training_size(self) -> int:
+        """Observations of the outcome that has the most."""
+        return max((len(data.Y) for data in self.surrogate.training_data), default=0)
 
     def fit(
         self,
@@ -219,13 +227,25 @@ class WarmBoTorchGenerator(BoTorchGenerator):
                 "version": STATE_VERSION,
                 "asks": self.ask_index + 1,
                 "hyperparameters": hyperparameters,
-                "n": max((len(data.Y) for data in self.surrogate.training_data), default=0),
+                "n": self.training_size,
             }
         }
 
     def commit(self, state: dict[str, Any]) -> None:
         """Takes over the state of an ask that ended well."""
         self.asked = dict(state["warm_state"])
+
+
+def _usable(state: dict[str, Any]) -> dict[str, Any]:
+    """The stored state; of another version's only the number of asks, so that no seed comes twice."""
+    if not state or state.get("version") == STATE_VERSION:
+        return dict(state)
+    logger.info(
+        "The stored warm state has version %s, not %s: the next fit starts from the default.",
+        state.get("version"),
+        STATE_VERSION,
+    )
+    return {"version": STATE_VERSION, "asks": int(state.get("asks", 0)), "hyperparameters": {}}
 
 
 __all__ = ["ACQUISITION_CLASSES", "STATE_VERSION", "WarmBoTorchGenerator"]

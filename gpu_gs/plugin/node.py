@@ -158,10 +158,12 @@ class GPUGenerationNode(GenerationNode):
 
     def _finish(self, run: GeneratorRun, ask: Ask, spans: Spans, seconds: float) -> None:
         """Records the ask on its generator run and lets the generator take its new state over."""
+        generator = self._generator()
+        if generator is not None and "fit_decision" not in spans.facts:  # no new data, or the second trial of a call
+            spans.facts |= {"n": generator.training_size, "fit_decision": "unchanged", "fit_evaluations": 0}
         metadata = {} if run.gen_metadata is None else run.gen_metadata
         metadata[METADATA_KEY] = record_of(ask, spans, seconds, node=self.name)
         run._gen_metadata = metadata
-        generator = self._generator()
         if generator is not None and run._generator_key == self.generator_spec.generator_key:
             generator.commit(run._generator_state_after_gen or {})
 

@@ -10,6 +10,7 @@ from ax.storage.json_store.decoder import object_from_json
 from ax.storage.json_store.encoder import object_to_json
 
 from gpu_gs import GPUGenerationStrategy, load_client, timings
+from gpu_gs.plugin.generator import WarmBoTorchGenerator
 from gpu_gs.plugin.node import GPUGenerationNode
 from tests.plugin.helpers import advance, largest_difference, make_client
 
@@ -80,6 +81,31 @@ def test_the_stored_state_is_small_and_saved_once_a_run():
     assert len(json.dumps(run._generator_state_after_gen)) < 2000
     assert "warm_state" not in run._generator_kwargs
     assert "cuda" not in json.dumps(object_to_json(run._adapter_kwargs))
+
+
+def test_a_plain_ax_script_loads_the_file_once_gpu_gs_is_imported(tmp_path):
+    path = tmp_path / "run.json"
+    client = make_client(seed=2)
+    advance(client, 6)
+    client.save_to_json_file(str(path))
+    script = (
+        "from ax.api.client import Client\nimport gpu_gs\n"
+        f"print(Client.load_from_json_file({str(path)!r})._generation_strategy.current_node)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "GPUGenerationNode" in found.stdout
+
+
+def test_the_state_of_another_version_keeps_the_count_of_asks_and_nothing_else():
+    client = make_client(seed=2)
+    advance(client, 8)
+    settings = client._generation_strategy.current_node.settings.to_stored()
+    state = client._generation_strategy.last_generator_run._generator_state_after_gen["warm_state"]
+    same, other = (
+        WarmBoTorchGenerator(settings=settings, warm_state={**state, "version": version}) for version in (1, 99)
+    )
+    assert same.ask_index == other.ask_index == 3
+    assert same.asked["hyperparameters"] and not other.asked["hyperparameters"]
 
 
 def test_sql_storage_resumes_warm(tmp_path):
