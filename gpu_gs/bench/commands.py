@@ -116,6 +116,12 @@ def _latency_row(line: dict[str, Any]) -> dict[str, Any]:
         row["fit_evaluations"] = st.median(d["fit_evaluations"] or 0 for d in details)
         row["fit_decisions"] = sorted({d["fit_decision"] for d in details})
         row["acquisitions"] = sorted({d["acquisition"] for d in details})
+    elif details and "ax_fit" in details[0]:
+        row["stages"] = {
+            "fit": st.median(d["ax_fit"] for d in details),
+            "generate": st.median(d["ax_generate"] for d in details),
+        }
+        row["stages"]["other"] = max(row["median"] - sum(row["stages"].values()), 0.0)
     return row
 
 

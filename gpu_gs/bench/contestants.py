@@ -104,7 +104,14 @@ class AxContestant(Contestant):
     def details(self) -> list[dict[str, Any]]:
         from gpu_gs.plugin.timings import timings
 
-        return cast("list[dict[str, Any]]", timings(self.client).reset_index().to_dict(orient="records"))
+        table = timings(self.client)
+        if len(table):
+            return cast("list[dict[str, Any]]", table.reset_index().to_dict(orient="records"))
+        # Stock Ax: its own clocks, that of the fit with data and transforms, and that of the candidate.
+        return [
+            {"ax_fit": run.fit_time or 0.0, "ax_generate": run.gen_time or 0.0}
+            for run in self.client._generation_strategy._generator_runs
+        ]
 
 
 def _data(cls: Any, rows: Sequence[tuple[int, str, float]]) -> Any:

@@ -1,0 +1,92 @@
+"""The stage times of ``gpu-gs bench latency`` as an SVG: ``python -m gpu_gs.bench.picture latency.json picture.svg``."""
+
+import json
+import sys
+from html import escape
+from pathlib import Path
+from typing import Any
+
+COLOURS = {
+    "data": "#4e79a7",
+    "transform": "#76b7b2",
+    "fit": "#f28e2b",
+    "setup": "#bab0ac",
+    "raw_samples": "#59a14f",
+    "optimize": "#e15759",
+    "generate": "#e15759",
+    "untransform": "#b07aa1",
+    "strategy": "#9c755f",
+    "other": "#d7d7d7",
+}
+"""A colour for each stage; stock Ax times all of set-up, raw samples and optimization as one, "generate"."""
+
+WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 860, 150, 150, 22, 10, 40
+FONT = 'font-family="system-ui, sans-serif" font-size="13"'
+
+
+def picture(result: dict[str, Any]) -> str:
+    """Stacked bars, one for each contestant and size, each size on its own scale.
+
+    Args:
+        result: What ``bench_latency`` returned.
+    """
+    sizes = sorted({row["n"] for row in result["rows"] if "median" in row})
+    parts: list[str] = []
+    y = TOP
+    used: list[str] = []
+    for n in sizes:
+        rows = [row for row in result["rows"] if row["n"] == n and "median" in row]
+        scale = (WIDTH - LEFT - RIGHT) / max(row["median"] for row in rows)
+        parts.append(f'<text x="10" y="{y + 4}" {FONT} font-weight="600" fill="#333">n = {n}</text>')
+        y += 14
+        for row in rows:
+            name = "stock Ax" if row["contestant"] == "reference" else f"gpu_gs {row['contestant']}"
+            parts.append(
+                f'<text x="{LEFT - 8}" y="{y + 15}" {FONT} text-anchor="end" fill="#333">{escape(name)}</text>'
+            )
+            stages = row.get("stages") or {"other": row["median"]}
+            share = row["median"] / max(sum(stages.values()), 1e-12)  # medians of parts need not add up to the median
+            x = float(LEFT)
+            for stage, seconds in stages.items():
+                width = seconds * share * scale
+                if width < 0.2:
+                    continue
+                used.append(stage)
+                title = f"<title>{escape(stage)}: {1e3 * seconds:.1f} ms</title>"
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{COLOURS[stage]}">{title}</rect>'
+                )
+                x += width
+            label = f"{1e3 * row['median']:.0f} ms"
+            if row.get("faster_than_ax", 1.0) != 1.0:
+                label += f" ({row['faster_than_ax']:.1f}x faster)"
+            parts.append(f'<text x="{x + 6:.1f}" y="{y + 15}" {FONT} fill="#333">{label}</text>')
+            y += BAR + GAP
+        y += 14
+    x = LEFT
+    for stage in [stage for stage in COLOURS if stage in used]:
+        text = stage.replace("_", " ")
+        parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{COLOURS[stage]}"/>')
+        parts.append(f'<text x="{x + 16}" y="{y + 11}" {FONT} fill="#333">{text}</text>')
+        x += 30 + 8 * len(text)
+    title = f"Median time of an ask on {result['problem']}, by stage"
+    head = f'<text x="10" y="20" {FONT} font-weight="600" fill="#111">{escape(title)}</text>'
+    height = y + 26
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">',
+            f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+            head,
+            *parts,
+            "</svg>",
+        ]
+    )
+
+
+def main() -> None:
+    source, target = (Path(argument) for argument in sys.argv[1:])
+    target.write_text(picture(json.loads(source.read_text(encoding="utf-8"))) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The README's and the docs' examples run, and their tables tell the truth."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from gpu_gs.config import StrategyConfig, presets
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)\n```", text, flags=re.DOTALL)
+
+
+def test_the_readmes_ten_lines_run(repository, tmp_path):
+    (script,) = blocks((repository / "README.md").read_text(encoding="utf-8"), "python")
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"'x': [0-9.]+", done.stdout)
+
+
+def test_the_main_command_runs_a_task_that_is_there(repository):
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"<!-- main-command -->\n```bash\n(.*)\n```", readme)
+    install, run = command.rsplit(" && ", 1)
+    assert "pip install -c constraints.txt -e '.[tasks]'" in install
+    assert run.split()[0] == ".venv/bin/gpu-gs"
+    assert (repository / run.split()[-1]).is_file()
+
+
+def test_the_example_of_a_configuration_is_one(repository, tmp_path):
+    (example,) = blocks((repository / "docs" / "configuration.md").read_text(encoding="utf-8"), "yaml")
+    (tmp_path / "my.yaml").write_text(example)
+    config = StrategyConfig.load(tmp_path / "my.yaml")
+    assert (config.seed, config.device, config.initialization.budget, config.acquisition.restarts) == (7, "cpu", 12, 32)
+
+
+def keys(model, prefix=""):
+    for name, field in model.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.default
+
+
+def test_every_key_stands_in_the_docs_with_its_default(repository):
+    text = (repository / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `([a-z_.]+)` \|.*\| (.+) \|$", text, flags=re.MULTILINE))
+    expected = dict(keys(StrategyConfig))
+    listed = {
+        name: value for name, value in table.items() if name in expected or "." in name or name == "schema_version"
+    }
+    assert set(listed) >= set(expected)
+    for name, default in expected.items():
+        if name == "name":
+            continue
+        shown = table[name].strip("`")
+        assert shown == {None: "null", True: "true", False: "false"}.get(default, str(default)) or (
+            default == 1 and shown == "1"
+        ), name
+
+
+def test_every_preset_stands_in_the_docs(repository):
+    text = (repository / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name in presets("strategies"):
+        assert f"| `{name}` |" in text
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs"])
+def test_links_between_files_lead_somewhere(repository, name):
+    path = repository / name
+    for file in sorted(path.glob("*.md")) if path.is_dir() else [path]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (file.parent / target).exists(), f"{file.name}: {target}"
