@@ -13,7 +13,7 @@ COLOURS = {
     "setup": "#bab0ac",
     "raw_samples": "#59a14f",
     "optimize": "#e15759",
-    "generate": "#e15759",
+    "generate": "#ff9da7",
     "untransform": "#b07aa1",
     "strategy": "#9c755f",
     "other": "#d7d7d7",
@@ -63,12 +63,12 @@ def picture(result: dict[str, Any]) -> str:
             parts.append(f'<text x="{x + 6:.1f}" y="{y + 15}" {FONT} fill="#333">{label}</text>')
             y += BAR + GAP
         y += 14
-    x = LEFT
+    x = 10
     for stage in [stage for stage in COLOURS if stage in used]:
         text = stage.replace("_", " ")
         parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{COLOURS[stage]}"/>')
         parts.append(f'<text x="{x + 16}" y="{y + 11}" {FONT} fill="#333">{text}</text>')
-        x += 30 + 8 * len(text)
+        x += 28 + 7 * len(text)
     title = f"Median time of an ask on {result['problem']}, by stage"
     head = f'<text x="10" y="20" {FONT} font-weight="600" fill="#111">{escape(title)}</text>'
     height = y + 26
