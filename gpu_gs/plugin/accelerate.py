@@ -81,6 +81,24 @@ def replace_model_nodes(strategy: GenerationStrategy, settings: EngineSettings) 
     return replaced, left
 
 
+def _configure_ours(strategy: GenerationStrategy, settings: EngineSettings, keep_seed: bool) -> list[str]:
+    """Gives the strategy's nodes of ours these settings; returns the names of those that had others.
+
+    Their warm state is kept: it lies in the last generator run, where the new generator finds it.
+    """
+    configured = []
+    for node in strategy._nodes:
+        if not isinstance(node, GPUGenerationNode):
+            continue
+        before = node.settings
+        seed = {"seed": before.seed, "seed_source": before.seed_source} if keep_seed else {}
+        after = settings.model_copy(update=seed)
+        if after != before:
+            node.generator_spec.generator_kwargs["settings"] = after.to_stored()
+            configured.append(node.name)
+    return configured
+
+
 def _spec_in_place_of(spec: GeneratorSpec, settings: EngineSettings) -> GeneratorSpec:
     """Our spec with everything that the user's says; an explicit ``torch_device`` becomes the device policy."""
     kwargs = dict(spec.generator_kwargs)
@@ -105,6 +123,9 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
     features and data-loading settings keep their meaning; other nodes (Sobol, center, your own) are left alone. What
     was Ax's implicit default may become ours: the optimizer of the acquisition function, the warm start, and, where
     no acquisition function was named, the closed-form log expected improvement. A line in the log says which.
+
+    Nodes that are ours already get this configuration (and keep their seed, if it names none): so a run that was
+    saved with ``device: cuda`` goes on without a GPU after ``accelerate(client, "cpu")``.
 
     Args:
         target: A ``Client``, an ``AxClient`` or a ``GenerationStrategy``. A ``Client`` that has no strategy yet gets
@@ -148,7 +169,9 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
         )
     settings = EngineSettings.from_strategy_config(loaded, seed=fresh_seed() if seed is None else seed)
     check(settings.policy)
+    configured = _configure_ours(strategy, settings, keep_seed=loaded.seed is None)
     replaced, left = replace_model_nodes(strategy, settings)
+    left = [line for line in left if line.partition(":")[0] not in configured]
     if replaced and type(strategy) is GenerationStrategy:
         strategy.__class__ = GPUGenerationStrategy  # adds behaviour only: same attributes
     if replaced:
@@ -159,6 +182,8 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
             ", ".join(replaced),
             strategy.name,
         )
+    if configured:
+        logger.info("Configured anew: %s of %s.", ", ".join(configured), strategy.name)
     for line in left:
         logger.info("Left as it is: %s", line)
     return strategy

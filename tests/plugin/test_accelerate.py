@@ -153,6 +153,20 @@ def test_a_strategy_that_is_ours_already_stays_as_it_is():
     assert accelerate(strategy).nodes_by_name["MBM"] is node
 
 
+def test_a_node_of_ours_is_configured_anew_and_stays_warm(caplog):
+    client = make_client(seed=5)
+    advance(client, 7)
+    with caplog.at_level(logging.INFO, logger="gpu_gs"):
+        strategy = accelerate(client, "fast", acquisition={"restarts": 3})
+    assert "Configured anew: MBM" in caplog.text
+    assert "Left as it is: MBM" not in caplog.text
+    settings = strategy.current_node.settings
+    assert (settings.acquisition.restarts, settings.seed) == (3, 5)
+    advance(client, 1)
+    assert timings(client)["fit_decision"].iloc[-1] == "warm"
+    assert timings(client)["ask"].tolist()[-2:] == [1, 2]
+
+
 @pytest.mark.parametrize("target", ["fast", 3, None])
 def test_another_target_is_a_clear_error(target):
     with pytest.raises(ConfigError, match="Client, AxClient, GenerationStrategy"):

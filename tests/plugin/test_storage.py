@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from ax.api.client import Client
 from ax.storage.json_store.decoder import object_from_json
 from ax.storage.json_store.encoder import object_to_json
 
-from gpu_gs import GPUGenerationStrategy, load_client, timings
+from gpu_gs import GPUGenerationStrategy, accelerate, load_client, timings
+from gpu_gs.errors import DeviceUnavailableError
 from gpu_gs.plugin.generator import WarmBoTorchGenerator
 from gpu_gs.plugin.node import GPUGenerationNode
 from tests.plugin.helpers import advance, largest_difference, make_client
@@ -106,6 +108,22 @@ def test_the_state_of_another_version_keeps_the_count_of_asks_and_nothing_else()
     )
     assert same.ask_index == other.ask_index == 3
     assert same.asked["hyperparameters"] and not other.asked["hyperparameters"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_file_of_a_cuda_run_opens_without_cuda_and_goes_on_when_told_to_use_the_cpu(tmp_path):
+    path = tmp_path / "run.json"
+    client = make_client(seed=2)
+    advance(client, 7)
+    client.save_to_json_file(str(path))
+    path.write_text(path.read_text().replace('"device": "auto"', '"device": "cuda"'))
+    loaded = load_client(path)
+    assert loaded._generation_strategy.current_node.settings.device == "cuda"
+    with pytest.raises(DeviceUnavailableError, match="cuda"):
+        loaded.get_next_trials(max_trials=1)
+    accelerate(loaded, "cpu")
+    advance(loaded, 1)
+    assert timings(loaded)["fit_decision"].iloc[-1] == "warm"
 
 
 def test_sql_storage_resumes_warm(tmp_path):
