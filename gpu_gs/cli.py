@@ -162,11 +162,12 @@ def _print_summary(summary: dict[str, Any]) -> None:
     counts, seconds = summary["trials"], summary["seconds"]
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
     infeasible = f", {counts['infeasible']} infeasible" if counts["infeasible"] else ""
+    drawn = seconds["random_search"]
+    random_search = f", random search {drawn:.1f} s" if drawn else ""
     print(
         f"{summary['task']}: {counts['completed']} of {counts['wanted']} trials{failed}{infeasible}; "
-        f"objective {seconds['objective']:.1f} s, strategy {seconds['strategy']:.1f} s, "
-        f"random search {seconds['random_search']:.1f} s; device {', '.join(summary['devices']) or 'none yet'}, "
-        f"seed {summary['seed']}"
+        f"objective {seconds['objective']:.1f} s, strategy {seconds['strategy']:.1f} s{random_search}; "
+        f"device {', '.join(summary['devices']) or 'none yet'}, seed {summary['seed']}"
     )
     rows = summary["comparison"]
     if rows:

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads OpenMP; two test processes share the cores
 
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _ax_database() -> Iterator[None]:
+    """Puts Ax's one database of the process back as it was."""
+    name = "ax.storage.sqa_store.db"
+    before = getattr(sys.modules.get(name), "SESSION_FACTORY", None)
+    yield
+    if name in sys.modules:
+        sys.modules[name].SESSION_FACTORY = before
 
 
 @pytest.fixture(params=["cpu", "cuda"])

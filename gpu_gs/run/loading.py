@@ -74,7 +74,21 @@ def _from_database(storage_config: Any, experiment_name: str | None) -> "Client"
     try:
         return load_database(storage_config, experiment_name)
     except (ObjectNotFoundError, ValueError) as error:
-        raise TaskError(f"load_client: {' '.join(str(error).split())}") from error
+        raise TaskError(f"load_client: {' '.join(str(error).split())}{_other_database(storage_config)}") from error
+
+
+def _other_database(storage_config: Any) -> str:
+    """A hint where Ax, which knows one database in a process, looked into another one than was asked for."""
+    from ax.storage.sqa_store import db
+
+    used = None if db.SESSION_FACTORY is None else db.SESSION_FACTORY.get_bind().engine.url
+    wanted = storage_config.url
+    if used is None or wanted is None or used.render_as_string(hide_password=False) == wanted:
+        return ""
+    return (
+        f" Ax looked into {used.render_as_string()}, the database that this process used before: it keeps to one. "
+        "Load from the other in a new process."
+    )
 
 
 __all__ = ["load_client"]

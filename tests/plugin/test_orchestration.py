@@ -64,20 +64,13 @@ def test_the_orchestrator_runs_single_trials_and_batches():
             assert table["acquisition"].iloc[-1] == "LogNEI"
 
 
-@pytest.fixture
-def database(monkeypatch):
-    """Ax's one database of the process, in memory."""
+def test_the_orchestrator_goes_on_from_its_reduced_stored_state():
     pytest.importorskip("sqlalchemy")
-    from ax.storage.sqa_store import db
-
-    monkeypatch.setattr(db, "SESSION_FACTORY", db.SESSION_FACTORY)  # put back afterwards
-    db.init_test_engine_and_session_factory(force_init=True)
-
-
-def test_the_orchestrator_goes_on_from_its_reduced_stored_state(database):
     from ax.runners.synthetic import SyntheticRunner
+    from ax.storage.sqa_store.db import init_test_engine_and_session_factory
     from ax.storage.sqa_store.structs import DBSettings
 
+    init_test_engine_and_session_factory(force_init=True)
     experiment = get_branin_experiment(named=True)
     experiment.runner = SyntheticRunner()
     options = OrchestratorOptions(init_seconds_between_polls=0, min_seconds_before_poll=0.0)

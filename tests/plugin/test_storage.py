@@ -11,7 +11,7 @@ from ax.storage.json_store.decoder import object_from_json
 from ax.storage.json_store.encoder import object_to_json
 
 from gpu_gs import GPUGenerationStrategy, accelerate, load_client, timings
-from gpu_gs.errors import DeviceUnavailableError
+from gpu_gs.errors import DeviceUnavailableError, TaskError
 from gpu_gs.plugin.generator import WarmBoTorchGenerator
 from gpu_gs.plugin.node import GPUGenerationNode
 from tests.plugin.helpers import advance, largest_difference, make_client
@@ -133,7 +133,7 @@ def test_sql_storage_resumes_warm(tmp_path):
     from ax.storage.sqa_store.structs import DBSettings  # noqa: F401  (its absence would mean another Ax)
 
     url = f"sqlite:///{tmp_path / 'ax.sqlite'}"
-    init_engine_and_session_factory(url=url)
+    init_engine_and_session_factory(url=url, force_init=True)
     create_all_tables(get_engine())
     storage = StorageConfig(url=url)
     client = make_client(seed=2, storage_config=storage)
@@ -142,3 +142,17 @@ def test_sql_storage_resumes_warm(tmp_path):
     assert isinstance(loaded._generation_strategy, GPUGenerationStrategy)
     advance(loaded, 1)
     assert timings(loaded)["fit_decision"].iloc[-1] == "warm"
+
+
+def test_a_second_database_in_a_process_is_a_clear_error(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    from ax.api.client import StorageConfig
+    from ax.storage.sqa_store.db import create_all_tables, get_engine, init_engine_and_session_factory
+
+    first, second = (f"sqlite:///{tmp_path / name}" for name in ("first.sqlite", "second.sqlite"))
+    init_engine_and_session_factory(url=first, force_init=True)
+    create_all_tables(get_engine())
+    with pytest.raises(TaskError, match=r"first\.sqlite, the database that this process used before"):
+        load_client(StorageConfig(url=second), "test")
+    with pytest.raises(TaskError, match=r"not found\.$"):
+        load_client(StorageConfig(url=first), "test")
