@@ -29,6 +29,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'gpu_gs' has no attribute {name!r}")
+    if name != "StrategyConfig":
+        import_module("gpu_gs.plugin")  # whoever uses one of these may load a file through Ax next: Ax must know us
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

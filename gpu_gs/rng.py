@@ -1,14 +1,22 @@
 """Randomness as a pure function of a seed, and the user's process left as it was.
 
+Both blocks change what belongs to the whole process (the global generators, the default device and dtype), so one
+thread at a time may be inside: two that saved and restored in turn would leave each other's values behind. Threads that
+draw from a global generator while another one asks see the ask's numbers; that cannot be helped from here.
+
 torch is imported when a block begins, not with this module.
 """
 
 import random
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+
+_PROCESS_STATE = threading.RLock()
+"""Held by whoever is inside ``isolated`` or ``guest``."""
 
 
 def derive_seed(strategy_seed: int, ask: int, candidate: int, attempt: int) -> int:
@@ -59,7 +67,7 @@ def isolated(seed: int, cuda_device: str | int | None = None) -> Iterator[None]:
         devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     else:
         devices = []
-    with ExitStack() as stack:
+    with _PROCESS_STATE, ExitStack() as stack:
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the one that others use
         stack.callback(torch.set_rng_state, torch.get_rng_state())
@@ -100,10 +108,10 @@ def guest() -> Iterator[None]:
         if (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) != cudnn:
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
-    device, dtype = torch.get_default_device(), torch.get_default_dtype()
-    deterministic = (torch.are_deterministic_algorithms_enabled(), _warns_only())
-    cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
-    with ExitStack() as stack:
+    with _PROCESS_STATE, ExitStack() as stack:
+        device, dtype = torch.get_default_device(), torch.get_default_dtype()
+        deterministic = (torch.are_deterministic_algorithms_enabled(), _warns_only())
+        cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
         stack.callback(restore_device)
         stack.callback(restore_dtype)
         stack.callback(restore_determinism)

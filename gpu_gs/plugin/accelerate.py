@@ -1,9 +1,10 @@
 """Makes an existing Ax strategy fast in place: its BoTorch model nodes are replaced by ours, all else is kept."""
 
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ax.adapter.registry import Generators
 from ax.generation_strategy.generation_node import GenerationNode
@@ -12,7 +13,7 @@ from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.generators.torch.botorch_modular.surrogate import Surrogate, SurrogateSpec
 
 from gpu_gs.config import StrategyConfig
-from gpu_gs.device import check
+from gpu_gs.device import ALLOWED_DEVICES, DEVICE_PATTERN, check
 from gpu_gs.errors import ConfigError
 from gpu_gs.plugin.node import GPUGenerationNode
 from gpu_gs.plugin.registry import COUNTERPARTS
@@ -36,6 +37,9 @@ def reasons_against_replacing(node: GenerationNode) -> list[str]:
     if spec.generator_enum not in COUNTERPARTS:
         return [f"its generator {spec.generator_enum.value} is not a BoTorch model that we can warm-start"]
     kwargs = spec.generator_kwargs
+    device = kwargs.get("torch_device")
+    if device is not None and not DEVICE_PATTERN.fullmatch(str(device)):
+        return [f"its torch_device is {device}; ours runs on {', '.join(ALLOWED_DEVICES)}"]
     surrogate = kwargs.get("surrogate_spec") or kwargs.get("surrogate")
     if isinstance(surrogate, Surrogate):
         surrogate = surrogate.surrogate_spec
@@ -56,18 +60,29 @@ def reasons_against_replacing(node: GenerationNode) -> list[str]:
     return []
 
 
-def replace_model_nodes(strategy: GenerationStrategy, settings: EngineSettings) -> tuple[list[str], list[str]]:
-    """Replaces what can be replaced, in place.
+def replace_model_nodes(
+    strategy: GenerationStrategy, settings: EngineSettings
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Replaces what can be replaced, in place; on an error nothing is.
 
     Returns:
-        The names of the replaced nodes, and a line for each node that was left, with the reason.
+        The names of the replaced nodes, and the name of each node that was left with the reasons.
+
+    Raises:
+        DeviceUnavailableError: A node demands a device that is not there.
     """
-    replaced, left = [], []
-    for position, node in enumerate(strategy._nodes):
-        if reasons := reasons_against_replacing(node):
-            left.append(f"{node.name}: {'; '.join(reasons)}")
-            continue
-        ours = GPUGenerationNode.in_place_of(node, _spec_in_place_of(node.generator_specs[0], settings))
+    left = [(node.name, reasons) for node in strategy._nodes if (reasons := reasons_against_replacing(node))]
+    specs = {
+        position: _spec_in_place_of(node.generator_specs[0], settings)
+        for position, node in enumerate(strategy._nodes)
+        if not reasons_against_replacing(node)
+    }
+    for spec in specs.values():
+        check(EngineSettings.from_stored(spec.generator_kwargs["settings"]).policy)
+    replaced = []
+    for position, spec in specs.items():
+        node = strategy._nodes[position]
+        ours = GPUGenerationNode.in_place_of(node, spec)
         strategy._nodes[position] = ours
         ours._generation_strategy = strategy
         if strategy._curr is node:
@@ -81,15 +96,13 @@ def replace_model_nodes(strategy: GenerationStrategy, settings: EngineSettings) 
     return replaced, left
 
 
-def _configure_ours(strategy: GenerationStrategy, settings: EngineSettings, keep_seed: bool) -> list[str]:
-    """Gives the strategy's nodes of ours these settings; returns the names of those that had others.
+def _configure(nodes: list[GPUGenerationNode], settings: EngineSettings, keep_seed: bool) -> list[str]:
+    """Gives nodes of ours these settings; returns the names of those that had others.
 
     Their warm state is kept: it lies in the last generator run, where the new generator finds it.
     """
     configured = []
-    for node in strategy._nodes:
-        if not isinstance(node, GPUGenerationNode):
-            continue
+    for node in nodes:
         before = node.settings
         seed = {"seed": before.seed, "seed_source": before.seed_source} if keep_seed else {}
         after = settings.model_copy(update=seed)
@@ -105,10 +118,8 @@ def _spec_in_place_of(spec: GeneratorSpec, settings: EngineSettings) -> Generato
     device = kwargs.pop("torch_device", None)
     if device is not None:
         settings = settings.model_copy(update={"device": str(device)})
-    enum = spec.generator_enum
-    assert isinstance(enum, Generators)
     return GeneratorSpec(
-        generator_enum=COUNTERPARTS[enum],
+        generator_enum=COUNTERPARTS[cast("Generators", spec.generator_enum)],
         generator_kwargs={**kwargs, "settings": settings.to_stored()},
         generator_gen_kwargs=spec.generator_gen_kwargs,
         cv_kwargs=spec.cv_kwargs,
@@ -141,39 +152,24 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
         ConfigError: The configuration is wrong, or the target has no strategy to accelerate.
         DeviceUnavailableError: The configuration demands a device that is not there.
     """
+    from gpu_gs.plugin.storage import restore_class
     from gpu_gs.plugin.strategy import GPUGenerationStrategy
 
     loaded = StrategyConfig.load(config, **overrides)
     if loaded.engine != "gpu_gs":
         raise ConfigError([f"accelerate: engine: {loaded.engine!r} replaces nothing; allowed here: gpu_gs"])
     seed = loaded.seed if loaded.seed is not None else getattr(target, "_random_seed", None)
-    if isinstance(target, GenerationStrategy):
-        strategy = target
-    elif hasattr(target, "set_generation_strategy") and hasattr(target, "_maybe_generation_strategy"):  # a Client
-        if target._maybe_experiment is None:
-            raise ConfigError(["accelerate: the Client has no experiment yet; call configure_experiment first"])
-        if target._maybe_generation_strategy is None:
-            strategy = GPUGenerationStrategy.from_config(loaded.model_copy(update={"seed": seed}))
-            target.set_generation_strategy(strategy)
-            return strategy
-        strategy = target._maybe_generation_strategy
-    elif hasattr(target, "_generation_strategy"):  # an AxClient
-        if target._generation_strategy is None:
-            raise ConfigError(["accelerate: the AxClient has no strategy yet; call create_experiment first"])
-        strategy = target._generation_strategy
-    else:
-        raise ConfigError(
-            [
-                f"accelerate: target: a {type(target).__name__} is not allowed; allowed: Client, AxClient, GenerationStrategy"
-            ]
-        )
+    strategy = _strategy_of(target)
+    if strategy is None:
+        strategy = GPUGenerationStrategy.from_config(loaded.model_copy(update={"seed": seed}))
+        target.set_generation_strategy(strategy)
+        return strategy
     settings = EngineSettings.from_strategy_config(loaded, seed=fresh_seed() if seed is None else seed)
     check(settings.policy)
-    configured = _configure_ours(strategy, settings, keep_seed=loaded.seed is None)
+    already_ours = [node for node in strategy._nodes if isinstance(node, GPUGenerationNode)]
     replaced, left = replace_model_nodes(strategy, settings)
-    left = [line for line in left if line.partition(":")[0] not in configured]
-    if replaced and type(strategy) is GenerationStrategy:
-        strategy.__class__ = GPUGenerationStrategy  # adds behaviour only: same attributes
+    configured = _configure(already_ours, settings, keep_seed=loaded.seed is None)
+    restore_class(strategy)
     if replaced:
         logger.info(
             "Accelerated %s of %s: fits start from the last ask's hyperparameters; restarts advance in one batch; "
@@ -184,6 +180,30 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
         )
     if configured:
         logger.info("Configured anew: %s of %s.", ", ".join(configured), strategy.name)
-    for line in left:
-        logger.info("Left as it is: %s", line)
+    for name, reasons in left:
+        if name not in configured:
+            logger.info("Left as it is: %s: %s", name, "; ".join(reasons))
     return strategy
+
+
+def _strategy_of(target: Any) -> GenerationStrategy | None:
+    """The target's strategy; None for a ``Client`` that has none yet.
+
+    Raises:
+        ConfigError: There is no experiment or strategy yet, or the target is something else.
+    """
+    from ax.api.client import Client
+
+    if isinstance(target, GenerationStrategy):
+        return target
+    if isinstance(target, Client):
+        if target._maybe_experiment is None:
+            raise ConfigError(["accelerate: the Client has no experiment yet; call configure_experiment first"])
+        return target._maybe_generation_strategy
+    if "ax.service.ax_client" in sys.modules and isinstance(target, sys.modules["ax.service.ax_client"].AxClient):
+        if target._generation_strategy is None:
+            raise ConfigError(["accelerate: the AxClient has no strategy yet; call create_experiment first"])
+        return cast("GenerationStrategy", target._generation_strategy)
+    raise ConfigError(
+        [f"accelerate: target: a {type(target).__name__} is not allowed; allowed: Client, AxClient, GenerationStrategy"]
+    )

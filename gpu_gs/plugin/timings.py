@@ -90,7 +90,10 @@ def _experiment_of(source: Any) -> "Experiment":
 
     if isinstance(source, Experiment):
         return source
-    for attribute in ("_experiment", "experiment"):
+    # A Client's own properties assert that there is an experiment.
+    for attribute in ("_maybe_experiment", "_experiment", "experiment"):
+        if attribute != "_maybe_experiment" and hasattr(source, "_maybe_experiment"):
+            continue
         experiment = getattr(source, attribute, None)
         if isinstance(experiment, Experiment):
             return experiment

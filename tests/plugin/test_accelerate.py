@@ -17,7 +17,7 @@ from botorch.acquisition import qUpperConfidenceBound
 from gpytorch.kernels import MaternKernel
 
 from gpu_gs import GPUGenerationStrategy, accelerate, timings
-from gpu_gs.errors import ConfigError
+from gpu_gs.errors import ConfigError, DeviceUnavailableError
 from gpu_gs.plugin.node import GPUGenerationNode
 from gpu_gs.plugin.registry import GPUGenerators
 from gpu_gs.plugin.strategy import resolved_settings
@@ -176,3 +176,25 @@ def test_another_target_is_a_clear_error(target):
 def test_the_reference_preset_replaces_nothing_and_says_so():
     with pytest.raises(ConfigError, match="engine"):
         accelerate(stock_client(), "reference")
+
+
+def a_node_on(device: str) -> GenerationStrategy:
+    spec = GeneratorSpec(
+        generator_enum=Generators.BOTORCH_MODULAR, generator_kwargs={"torch_device": torch.device(device)}
+    )
+    return GenerationStrategy(nodes=[sobol_node("model", 4), GenerationNode(name="model", generator_specs=[spec])])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_node_on_a_missing_gpu_is_an_error_at_once_and_nothing_is_replaced():
+    strategy = a_node_on("cuda")
+    with pytest.raises(DeviceUnavailableError, match="cuda was demanded"):
+        accelerate(strategy)
+    assert not any(isinstance(node, GPUGenerationNode) for node in strategy._nodes)
+
+
+def test_a_node_on_another_kind_of_device_is_left_alone(caplog):
+    with caplog.at_level(logging.INFO, logger="gpu_gs"):
+        strategy = accelerate(a_node_on("mps"))
+    assert not any(isinstance(node, GPUGenerationNode) for node in strategy._nodes)
+    assert "its torch_device is mps; ours runs on auto, cpu, cuda, cuda:N" in caplog.text

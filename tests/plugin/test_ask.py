@@ -174,22 +174,35 @@ def test_the_process_is_as_it_was_after_a_failed_ask(monkeypatch, error):
     assert advance(client, 1) == advance(expected, 1)  # the failed ask left no trace
 
 
-def test_two_clients_work_in_two_threads():
-    expected = [advance(make_client(seed=seed), 8) for seed in (1, 2)]
+@pytest.mark.parametrize("objective", ["-f", "-f, g"])
+def test_two_clients_work_in_two_threads(objective, random_state_untouched):
+    def told(client: Client) -> list:
+        asked = []
+        for _ in range(8):
+            for index, point in client.get_next_trials(max_trials=1).items():
+                client.complete_trial(index, {"f": wave(point), **({"g": sphere(point)} if "g" in objective else {})})
+                asked.append(dict(point))
+        return asked
+
+    expected = {seed: told(make_client(seed=seed, objective=objective)) for seed in (1, 2)}
     found: dict[int, list] = {}
 
     def work(seed: int) -> None:
-        found[seed] = advance(make_client(seed=seed), 8)
+        found[seed] = told(make_client(seed=seed, objective=objective))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
-    before = torch.get_num_threads()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert torch.get_num_threads() == before
-    assert largest_difference(found[1], expected[0]) < 1e-6
-    assert largest_difference(found[2], expected[1]) < 1e-6
+    before = torch.get_num_threads(), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(before[1])
+    assert torch.get_num_threads() == before[0]
+    assert all(largest_difference(found[seed], expected[seed]) < 1e-6 for seed in (1, 2))
 
 
 def test_every_stage_is_timed_and_the_stages_add_up():

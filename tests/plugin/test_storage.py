@@ -156,3 +156,23 @@ def test_a_second_database_in_a_process_is_a_clear_error(tmp_path):
         load_client(StorageConfig(url=second), "test")
     with pytest.raises(TaskError, match=r"not found\.$"):
         load_client(StorageConfig(url=first), "test")
+
+
+def test_axs_own_loader_knows_our_classes_once_gpu_gs_was_used(tmp_path):
+    path = tmp_path / "run.json"
+    client = make_client(seed=2)
+    advance(client, 6)
+    client.save_to_json_file(str(path))
+    script = f"""
+from gpu_gs import timings  # before Ax, as import sorters put it
+from ax.api.client import Client
+client = Client.load_from_json_file({str(path)!r})
+print(len(client.get_next_trials(max_trials=1)))
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip().splitlines()[-1] == "1"
+
+
+def test_timings_of_a_client_without_an_experiment_is_a_clear_error():
+    with pytest.raises(TypeError, match="with an experiment set"):
+        timings(Client())
