@@ -115,6 +115,7 @@ def load_hyperparameters(model: Any, values: Hyperparameters) -> list[str]:
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(loaded[name])
+    model._clear_cache()  # GPyTorch itself does so at a change of mode only
     return []
 
 

@@ -120,7 +120,7 @@ def reasons_to_refit(schedule: Schedule, memory: RefitMemory | None, n: int, y_m
     if n < ALWAYS_BELOW:
         return [f"fewer than {ALWAYS_BELOW} observations"]
     reasons = []
-    if n >= (1 + GROWTH) * memory.n:
+    if n - memory.n >= GROWTH * memory.n:
         reasons.append(f"growth from {memory.n} to {n} observations")
     if memory.kept + 1 >= LONGEST_STAY:
         reasons.append(f"{LONGEST_STAY} asks since the last refit")
