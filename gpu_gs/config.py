@@ -87,9 +87,19 @@ class InitializationConfig(ConfigModel):
     )
 
 
+class RefitEvery(ConfigModel):
+    """A fixed schedule of refits."""
+
+    every: StrictInt = Field(ge=1, description="Asks with new data from one refit to the next.")
+
+
 class FitConfig(ConfigModel):
     """Fitting of the Gaussian process's hyperparameters."""
 
+    refit: Literal["adaptive", "always"] | RefitEvery = Field(
+        default="adaptive",
+        description="When hyperparameters are fitted again: adaptive, always, or every: k asks; else they are kept.",
+    )
     warm_start: StrictBool = Field(
         default=True, description="Whether a fit starts from the last ask's hyperparameters."
     )
@@ -791,6 +801,7 @@ __all__ = [
     "FitConfig",
     "InitializationConfig",
     "Kind",
+    "RefitEvery",
     "StrategyConfig",
     "closest",
     "configs_dir",

@@ -18,6 +18,7 @@ from gpu_gs.config import (
     FitConfig,
     InitializationConfig,
     Kind,
+    RefitEvery,
     StrategyConfig,
     closest,
     configs_dir,
@@ -246,7 +247,7 @@ def test_all_problems_are_told_at_once_each_with_file_path_value_and_what_is_all
             "my.yaml: device: 'gpu' is not allowed; allowed: auto, cpu, cuda, cuda:N",
             "my.yaml: restarts: unknown key (value 3); did you mean acquisition.restarts? allowed: " + STRATEGY_KEYS,
             "my.yaml: threads: 'many' is not allowed; allowed: a whole number (at least 1), auto",
-            "my.yaml: fit: 3 is not allowed; allowed: a mapping with the keys warm_start, warm_iterations, "
+            "my.yaml: fit: 3 is not allowed; allowed: a mapping with the keys refit, warm_start, warm_iterations, "
             "cold_iterations",
             "my.yaml: seed: -1 is not allowed; allowed: a whole number (at least 0, below 9223372036854775808), null",
             "my.yaml: deduplicate: 1 is not allowed; allowed: true, false",
@@ -271,7 +272,7 @@ def test_a_problem_names_the_layer_that_it_came_from(problems):
     assert found == [
         "my.yaml: device: 'gpu' is not allowed; allowed: auto, cpu, cuda, cuda:N",
         "override: fit.warm: unknown key (value true); did you mean warm_start? "
-        "allowed: warm_start, warm_iterations, cold_iterations",
+        "allowed: refit, warm_start, warm_iterations, cold_iterations",
         "--set: acquisition.restart: unknown key (value 3); did you mean restarts? "
         "allowed: function, raw_samples, restarts, iterations, memory_mb",
     ]
@@ -555,7 +556,27 @@ INITIALIZATIONS = st.builds(
     use_existing_trials=st.booleans(),
     allow_exceeding_budget=st.booleans(),
 )
-FITS = st.builds(FitConfig, warm_start=st.booleans(), warm_iterations=POSITIVE, cold_iterations=POSITIVE)
+
+
+@pytest.mark.parametrize("refit", ["adaptive", "always", {"every": 5}])
+def test_schedules_of_refits_are_read(refit):
+    assert StrategyConfig.load("fast", fit={"refit": refit}).fit.model_dump()["refit"] == refit
+
+
+@pytest.mark.parametrize("refit", ["never", {"every": 0}, {"each": 5}, 5, {"every": 2.5}])
+def test_other_schedules_of_refits_are_refused_with_what_is_allowed(refit):
+    with pytest.raises(ConfigError, match=r"fit\.refit") as caught:
+        StrategyConfig.load("fast", fit={"refit": refit})
+    assert "adaptive, always, a mapping with the keys every" in caught.value.problems[0]
+
+
+FITS = st.builds(
+    FitConfig,
+    refit=st.sampled_from(["adaptive", "always"]) | st.builds(RefitEvery, every=POSITIVE),
+    warm_start=st.booleans(),
+    warm_iterations=POSITIVE,
+    cold_iterations=POSITIVE,
+)
 ACQUISITIONS = st.builds(
     AcquisitionConfig,
     function=st.sampled_from(ACQUISITION_FUNCTIONS),

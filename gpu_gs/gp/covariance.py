@@ -42,3 +42,16 @@ def covariance_and_weight(kind: Kind, q: Tensor) -> tuple[Tensor, Tensor]:
     e = torch.exp(-math.sqrt(5) * r)
     linear = 1 + math.sqrt(5) * r
     return (linear + 5 / 3 * q) * e, 5 / 3 * linear * e
+
+
+def differentiable_covariance(kind: Kind, Z: Tensor, Zp: Tensor) -> Tensor:
+    """k(Z, Zp) of unit variance for autograd, to any order, also where points coincide. shape: as q"""
+    q = (Z * Z).sum(-1).unsqueeze(-1) + (Zp * Zp).sum(-1).unsqueeze(-2) - 2 * Z @ Zp.transpose(-1, -2)
+    if kind == "rbf":
+        return torch.exp(-0.5 * q.clamp_min(0))
+    r = q.clamp_min(1e-30).sqrt()  # as GPyTorch: the square root has no derivative at 0
+    if kind == "matern12":
+        return torch.exp(-r)
+    if kind == "matern32":
+        return (1 + math.sqrt(3) * r) * torch.exp(-math.sqrt(3) * r)
+    return (1 + math.sqrt(5) * r + 5 / 3 * r * r) * torch.exp(-math.sqrt(5) * r)

@@ -1,7 +1,8 @@
-"""Maximum a posteriori fit of a BoTorch GP, over an ordered list of starting points: warm, then default.
+"""Maximum a posteriori fit of a BoTorch GP, over an ordered list of attempts: cold if it is due, else warm; then default.
 
-The first start that ends with a finite objective wins. Models with a closed form use it; the others go through
-BoTorch's own ``fit_gpytorch_mll`` from the same starts.
+The first attempt that ends with a finite objective wins. A cold attempt is several starts in one batch (warm, default,
+random), of which the best wins: it guards a warm-started run against a basin that has become a bad one. Models with a
+closed form use it; the others go through BoTorch's own ``fit_gpytorch_mll``.
 """
 
 import math
@@ -19,7 +20,7 @@ from torch import Tensor
 from gpu_gs.errors import FitError
 from gpu_gs.gp.likelihood import MarginalLikelihood
 from gpu_gs.gp.parts import reasons_against
-from gpu_gs.minimize import MinimizeResult, minimize, projected_gradient_norm
+from gpu_gs.minimize import minimize, projected_gradient_norm
 
 Hyperparameters = Mapping[str, Any]
 
@@ -31,6 +32,16 @@ hyperparameters 0.98 times as likely as the best, after 4 evaluations in the med
 
 WARM_GRADIENT_TOLERANCE = 1e-2
 """... or when the gradient of the log posterior per datum falls below this over the square root of n."""
+
+
+RANDOM_STARTS = 4
+"""Random starts of a cold fit ..."""
+
+RANDOM_STARTS_UP_TO = 300
+"""... up to this many observations. Beyond, the data leave few basins, and an evaluation costs n^3: warm and default."""
+
+SPREAD = 1.0
+"""Deviation of random starts around the default, in the logarithms of the hyperparameters."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +57,17 @@ class FitResult:
     """How a fit went.
 
     Attributes:
-        decision: The start that won: ``warm`` or ``default``.
+        decision: The attempt that won: ``warm``, ``default`` or ``cold``; ``kept`` and ``unchanged``, set by those who
+            did not call ``fit``, are no fits.
         method: ``closed_form`` or ``autograd``.
         evaluations: Evaluations of the objective over all starts; -1 where BoTorch does not tell.
         value: The objective at the end, per datum, summed over outputs; NaN where BoTorch does not tell.
         gradient_norm: Largest component of the projected gradient at the end; NaN where BoTorch does not tell.
-        reasons: Why earlier starts failed, and why there is no closed form.
+        reasons: Why earlier attempts failed, and why there is no closed form.
+        start: The start that won: ``warm``, ``default`` or ``random``; of several outputs, each different one.
+        converged: Whether the winner met a tolerance; else it ran out of iterations.
+        at_bound: Whether a lengthscale ended at its lower bound; False where that was not looked at.
+        because: Why there was a fit at all, where that was decided.
     """
 
     decision: str
@@ -60,6 +76,10 @@ class FitResult:
     value: float
     gradient_norm: float
     reasons: tuple[str, ...] = ()
+    start: str = ""
+    converged: bool = True
+    at_bound: bool = False
+    because: tuple[str, ...] = ()
 
 
 def export_hyperparameters(model: Any) -> dict[str, Any]:
@@ -95,6 +115,7 @@ def load_hyperparameters(model: Any, values: Hyperparameters) -> list[str]:
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(loaded[name])
+    model._clear_cache()  # GPyTorch itself does so at a change of mode only
     return []
 
 
@@ -105,6 +126,7 @@ def fit(
     *,
     warm: Hyperparameters | None = None,
     options: FitOptions | None = None,
+    cold_seed: int | None = None,
 ) -> FitResult:
     """Fits a GP in place and leaves it in evaluation mode.
 
@@ -114,9 +136,10 @@ def fit(
         mll_options: Its options.
         warm: Hyperparameters to start from first, as ``export_hyperparameters`` returned them.
         options: Iterations allowed.
+        cold_seed: Seed of the random starts of a cold attempt; None: no such attempt. Needs the closed form.
 
     Raises:
-        FitError: Every start failed; the message lists each with its reason.
+        FitError: Every attempt failed; the message lists each with its reason.
     """
     options = options or FitOptions()
     mll_class = mll_class or ExactMarginalLogLikelihood
@@ -125,62 +148,129 @@ def fit(
         against.append(f"the objective is {mll_class.__name__} with options {dict(mll_options or {})}")
     default = export_hyperparameters(model)
     failures: list[str] = []
-    starts = [("warm", warm)] if warm is not None else []
+    attempts: list[tuple[str, list[tuple[str, Hyperparameters]]]] = [("default", [("default", default)])]
+    if warm is not None:
+        cold = cold_seed is not None and not against
+        attempts.insert(0, ("cold", [("warm", warm), ("default", default)]) if cold else ("warm", [("warm", warm)]))
     evaluations = 0
-    for decision, start in [*starts, ("default", default)]:
-        assert start is not None
-        if problems := load_hyperparameters(model, start):
-            failures.append(f"{decision} start: {'; '.join(problems)}")
+    for decision, named in attempts:
+        starts = []
+        for name, values in named:
+            if problems := load_hyperparameters(model, values):
+                failures.append(f"{name} start: {'; '.join(problems)}")
+            elif not against:
+                starts.append((name, MarginalLikelihood(model).read()))
+            elif problem := _fit_by_autograd(model, mll_class, mll_options):
+                failures.append(f"{name} start: {problem}")
+            else:
+                return FitResult(
+                    decision, "autograd", -1, float("nan"), float("nan"), (*failures, *against), start=name
+                )
+        if not starts:
             continue
-        if against:
-            if problem := _fit_by_autograd(model, mll_class, mll_options):
-                failures.append(f"{decision} start: {problem}")
-                continue
-            return FitResult(decision, "autograd", -1, float("nan"), float("nan"), (*failures, *against))
-        iterations = options.warm_iterations if decision == "warm" else options.cold_iterations
-        result = _fit_in_closed_form(model, iterations, warm=decision == "warm")
-        evaluations += result[0].evaluations
-        if not bool(result[0].value.isfinite().all()):
+        load_hyperparameters(model, default)
+        likelihood = MarginalLikelihood(model)
+        if decision == "cold":
+            assert cold_seed is not None
+            starts += _random_starts(likelihood, cold_seed)
+        found = _fit_in_closed_form(
+            likelihood,
+            starts,
+            options.warm_iterations if decision == "warm" else options.cold_iterations,
+            first_step={"warm": 0.02, "cold": 0.2, "default": 0.5}[decision],
+            exact=decision == "default",
+        )
+        evaluations += found.evaluations
+        if found.winners is None:
             failures.append(f"{decision} start: the covariance matrix does not factor")
             continue
         model.eval()
         return FitResult(
-            decision, "closed_form", evaluations, -float(result[0].value.sum()), result[1], tuple(failures)
+            decision,
+            "closed_form",
+            evaluations,
+            found.value,
+            found.gradient_norm,
+            tuple(failures),
+            start=",".join(dict.fromkeys(found.winners)),
+            converged=found.converged,
+            at_bound=found.at_bound,
         )
     load_hyperparameters(model, default)
     raise FitError("The hyperparameters cannot be fitted. " + ". ".join(failures))
 
 
-def _fit_in_closed_form(model: Any, iterations: int, warm: bool) -> tuple[MinimizeResult, float]:
-    likelihood = MarginalLikelihood(model)
-    n = len(likelihood.X)
+@dataclass(frozen=True)
+class _Found:
+    """The outcome of one attempt in closed form; ``winners`` (a start for each output) is None if none is finite."""
+
+    winners: list[str] | None
+    evaluations: int
+    value: float = float("nan")
+    gradient_norm: float = float("nan")
+    converged: bool = False
+    at_bound: bool = False
+
+
+def _random_starts(likelihood: MarginalLikelihood, seed: int) -> list[tuple[str, Tensor]]:
+    """Starts around the hyperparameters that the model has now."""
+    if len(likelihood.X) > RANDOM_STARTS_UP_TO:
+        return []
+    theta = likelihood.read()  # shape: (m, p)
+    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same starts on every device
+    steps = torch.randn(RANDOM_STARTS, *theta.shape, generator=generator, dtype=torch.double).to(theta)
+    return [("random", theta + SPREAD * step) for step in steps]
+
+
+def _fit_in_closed_form(
+    likelihood: MarginalLikelihood, starts: list[tuple[str, Tensor]], iterations: int, first_step: float, exact: bool
+) -> _Found:
+    """Maximizes from all starts in one batch and gives the model the best of each output."""
+    n, m, S = len(likelihood.X), len(likelihood.parts.Y), len(starts)
     lower, upper = likelihood.bounds()
+    outputs = torch.arange(m, device=lower.device).repeat(S)  # of each row of the batch
 
     def loss(theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        value, gradient = likelihood.value_and_grad(theta, rows)
+        value, gradient = likelihood.value_and_grad(theta, outputs[rows])
         return -value, -gradient
 
     result = minimize(
         loss,
-        likelihood.read(),
+        torch.cat([theta for _, theta in starts]),
         lower,
         upper,
         max_iterations=iterations,
-        gradient_tolerance=WARM_GRADIENT_TOLERANCE / math.sqrt(n) if warm else 1e-5,
-        value_tolerance=WARM_VALUE_TOLERANCE / n if warm else 1e-9,
-        first_step=0.02 if warm else 0.5,
+        gradient_tolerance=1e-5 if exact else WARM_GRADIENT_TOLERANCE / math.sqrt(n),
+        value_tolerance=1e-9 if exact else WARM_VALUE_TOLERANCE / n,
+        first_step=first_step,
     )
-    if bool(result.value.isfinite().all()):
-        likelihood.write(result.x)
-    norm = projected_gradient_norm(result.x, result.gradient, lower, upper).max()
-    return result, float(norm)
+    values = result.value.reshape(S, m)
+    best = values.amin(0)
+    # The first start within the tolerance of the best, lest a rounding decide between basins that are the same.
+    good_enough = values <= best + 2 * WARM_VALUE_TOLERANCE / n
+    chosen = good_enough.to(torch.int8).argmax(0) * m + torch.arange(m, device=lower.device)  # shape: (m,)
+    if not bool(best.isfinite().all()):
+        return _Found(None, result.evaluations)
+    x, gradient = result.x[chosen], result.gradient[chosen]
+    likelihood.write(x)
+    lengthscales = likelihood.slices.get("lengthscale", slice(0))
+    at_bound = x[:, lengthscales] <= lower[lengthscales] + 1e-6  # of their logarithms
+    return _Found(
+        winners=[starts[row // m][0] for row in chosen.tolist()],
+        evaluations=result.evaluations,
+        value=-float(result.value[chosen].sum()),
+        gradient_norm=float(projected_gradient_norm(x, gradient, lower, upper).max()),
+        converged=bool(result.converged[chosen].all()),
+        at_bound=bool(at_bound.any()),
+    )
 
 
 def _fit_by_autograd(model: Any, mll_class: Any, mll_options: Mapping[str, Any] | None) -> str | None:
     """Why BoTorch's fit failed, or None."""
     mll = mll_class(likelihood=model.likelihood, model=model, **(mll_options or {}))
     try:
-        fit_gpytorch_mll(mll)
+        # A model of ours would come back here from ``fit_gpytorch_mll``.
+        getattr(model, "stock_fit", fit_gpytorch_mll)(mll)
     except (ModelFittingError, NotPSDError, NanError) as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -32,6 +32,7 @@ class MarginalLikelihood:
     """
 
     def __init__(self, model: Any) -> None:
+        self.model = model
         self.parts: Parts = take_apart(model)
         self.blocks: list[Block] = blocks(model, self.parts)
         X = self.parts.X
@@ -75,6 +76,7 @@ class MarginalLikelihood:
             shape = getattr(block.module, block.attribute).shape
             with torch.no_grad():
                 block.module.initialize(**{block.attribute: value.reshape(shape)})
+        self.model._clear_cache()  # GPyTorch itself does so at a change of mode only
 
     def _get(self, name: str, theta: Tensor, rows: Tensor) -> Tensor | None:
         if name in self.slices:

@@ -49,9 +49,19 @@ def _kernels(model: Any) -> tuple[Any, ScaleKernel | None]:
     return (kernel.base_kernel, kernel) if isinstance(kernel, ScaleKernel) else (kernel, None)
 
 
+def base_kernel(model: Any) -> Any:
+    """The kernel that has the lengthscale."""
+    return _kernels(model)[0]
+
+
+def is_plain(model: Any) -> bool:
+    """Whether a model's prior is that of ``SingleTaskGP``: its class is that one or says so itself (not by heritage)."""
+    return type(model) is SingleTaskGP or bool(vars(type(model)).get("has_prior_of_single_task_gp", False))
+
+
 def reasons_against(model: Any) -> list[str]:
     """Why the closed forms do not apply to a model; empty means they do."""
-    if type(model) is not SingleTaskGP:
+    if not is_plain(model):
         return [f"the model is a {type(model).__name__}"]
     reasons = []
     base, scaled = _kernels(model)
@@ -69,7 +79,7 @@ def reasons_against(model: Any) -> list[str]:
             reasons.append("the likelihood learns noise on top of the known")
     elif type(likelihood) is not GaussianLikelihood:
         reasons.append(f"the likelihood is a {type(likelihood).__name__}")
-    for name, _, prior, _, _ in model.named_priors():  # type: ignore[operator]  # torch says nothing of other attributes
+    for name, _, prior, _, _ in model.named_priors():
         if type(prior) not in PRIORS:
             reasons.append(f"{name} is a {type(prior).__name__}")
     if getattr(model, "outcome_transform", None) is not None:
@@ -77,7 +87,7 @@ def reasons_against(model: Any) -> list[str]:
     transform = getattr(model, "input_transform", None)
     if transform is not None and (type(transform) is not Normalize or transform.learn_coefficients):
         reasons.append(f"the input transform is a {type(transform).__name__}")
-    if len(model.train_targets.shape) > 2:
+    if model.train_targets.dim() != (1 if model.num_outputs == 1 else 2):
         reasons.append("the model has batches of its own")
     return reasons
 

@@ -3,8 +3,11 @@
 Notation: x the query (raw inputs), z = affine(x) / lengthscale, k = s k(z, Z), K = s k(Z, Z) + diag(noise) = L L^T,
 alpha = K^-1 (y - c), v = L^-1 k^T. Mean: c + k alpha. Variance: s - v^T v. Where the latent values f at the inputs are
 drawn jointly, alpha has a column for each of S draws, and so has the mean.
+
+L does not depend on y: where y moves as a whole (Ax standardizes it anew on each ask), only alpha is solved again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,36 +85,58 @@ class PosteriorState:
     def append(self, X: Tensor, y: Tensor, noise: Tensor) -> "PosteriorState":
         """The state with more observations and the same hyperparameters, in O(n^2) each.
 
-        [[K, B], [B^T, C]] = [[L, 0], [U, M]] [[L, 0], [U, M]]^T with U^T = L^-1 B and M M^T = C - U U^T.
-
         Args:
             X: Raw inputs. shape: (b, d)
             y: Targets. shape: (b,)
             noise: Their noise variances. shape: (b,)
         """
-        z = self.to_z(X)
+        return self.extended(self.to_z(X), torch.cat([self.y, y]), noise)
+
+    def extended(self, z: Tensor, y: Tensor, noise: Tensor) -> "PosteriorState":
+        """The state with more rows, none included, and the targets of all rows given anew, in O(n^2) a row.
+
+        Args:
+            z: Inputs of the new rows in units of lengthscales. shape: (b, d)
+            y: Targets of all rows. shape: (n + b,)
+            noise: Noise variances of the new rows. shape: (b,)
+
+        Raises:
+            NotPSDError: The covariance matrix does not factor.
+        """
+        L = self.longer_factor(z, noise)
+        return replace(
+            self,
+            Z=torch.cat([self.Z, z]),
+            y=y,
+            noise=torch.cat([self.noise, noise]),
+            L=L,
+            alpha=_solved(L, y - self.c),
+        )
+
+    def longer_factor(self, z: Tensor, noise: Tensor) -> Tensor:
+        """L with more rows; see ``extended``.
+
+        [[K, B], [B^T, C]] = [[L, 0], [U, M]] [[L, 0], [U, M]]^T with U^T = L^-1 B and M M^T = C - U U^T.
+        """
+        n, b = len(self.Z), len(z)
+        if b == 0:
+            return self.L
         B = self.s * covariance(self.kind, squared_distances(self.Z, z))
         C = self.s * covariance(self.kind, squared_distances(z, z))
         C.diagonal().copy_(self.s + noise)
         U = torch.linalg.solve_triangular(self.L, B, upper=False).T  # shape: (b, n)
-        M = torch.linalg.cholesky(C - U @ U.T)
-        n, b = len(self.Z), len(z)
+        M = _cholesky(C - U @ U.T)
         L = self.L.new_zeros(n + b, n + b)
         L[:n, :n], L[n:, :n], L[n:, n:] = self.L, U, M
-        y_all = torch.cat([self.y, y])
-        alpha = torch.cholesky_solve((y_all - self.c).unsqueeze(-1), L).squeeze(-1)
-        return PosteriorState(
-            kind=self.kind,
-            Z=torch.cat([self.Z, z]),
-            y=y_all,
-            offset=self.offset,
-            scale=self.scale,
-            s=self.s,
-            c=self.c,
-            noise=torch.cat([self.noise, noise]),
-            L=L,
-            alpha=alpha,
-        )
+        return L
+
+    def innovations(self) -> Tensor:
+        """L^-1 (y - c): each y less its prediction from the rows before it, in units of that prediction's deviation.
+
+        They are independent and standard normal if the model is right, so the last ones tell how much the newest rows
+        surprise it. shape: (n,)
+        """
+        return torch.linalg.solve_triangular(self.L, (self.y - self.c).unsqueeze(-1), upper=False).squeeze(-1)
 
     def draw(self, pending: Tensor, count: int, generator: torch.Generator) -> tuple["PosteriorState", Tensor]:
         """Joint draws of the latent values f at the training and pending inputs, and the posterior given each.
@@ -148,6 +173,12 @@ class PosteriorState:
         alpha[:n] += correction
         f = f0 + K0[:, :n] @ correction
         return replace(self, Z=Z, y=f.mean(-1), noise=torch.zeros_like(Z[:, 0]), L=L0, alpha=alpha), f
+
+
+def _solved(L: Tensor, r: Tensor) -> Tensor:
+    """(L L^T)^-1 r; ``cholesky_solve`` would copy an L that lies in rows. shape: (n, n), (n,) -> (n,)"""
+    e = torch.linalg.solve_triangular(L, r.unsqueeze(-1), upper=False)
+    return torch.linalg.solve_triangular(L.mT, e, upper=True).squeeze(-1)
 
 
 def _factor(K: Tensor, s: float) -> Tensor:
@@ -202,29 +233,88 @@ class Query:
 
 
 def state_from_model(model: Any) -> PosteriorState:
-    """The posterior state of a fitted model without ``reasons_against_state``.
+    """The posterior state of a fitted model without ``reasons_against_state``: the one it keeps, if it keeps one.
 
     Raises:
-        torch.linalg.LinAlgError: The covariance matrix does not factor.
+        NotPSDError: The covariance matrix does not factor.
+    """
+    kept: tuple[PosteriorState, ...] | None = getattr(model, "posterior_states", None)
+    return (kept or build_states(model))[0]
+
+
+def build_states(model: Any, earlier: Sequence[PosteriorState] = ()) -> tuple[PosteriorState, ...]:
+    """The posterior state of each output of a model without ``reasons_against``.
+
+    Args:
+        model: The model, in training or in evaluation mode.
+        earlier: States of the same outputs with fewer rows: what can be extended is, in O(n^2), the rest is factored
+            anew (``reasons_against_extending``).
+
+    Raises:
+        NotPSDError: A covariance matrix does not factor.
     """
     with torch.no_grad():
         parts = take_apart(model)
-        d = parts.X.shape[-1]
-        lengthscale = parts.base.lengthscale.reshape(-1).expand(d)
-        s = parts.X.new_ones(()) if parts.scaled is None else parts.scaled.outputscale.reshape(())
-        c = model.mean_module.constant.reshape(())
-        y = parts.Y[0]
-        noise = model.likelihood.noise.reshape(-1) if parts.fixed_noise is None else parts.fixed_noise[0]
-        noise = noise.expand(len(y)).clone()
+        m, n, d = len(parts.Y), *parts.X.shape
+        lengthscale = parts.base.lengthscale.reshape(m, -1).expand(m, d)
+        one = parts.X.new_ones(m)
+        s = one if parts.scaled is None else parts.scaled.outputscale.reshape(m).clone()
+        c = model.mean_module.constant.reshape(m).clone()
+        noise = model.likelihood.noise.reshape(m, 1) if parts.fixed_noise is None else parts.fixed_noise
+        noise = noise.expand(m, n).clone()
         offset, coefficient = _affine(model, parts.X)
-        Z = parts.X / lengthscale
-        K = s * covariance(parts.kind, squared_distances(Z, Z))
-        K.diagonal().copy_(s + noise)
-        L = torch.linalg.cholesky(K)
-        alpha = torch.cholesky_solve((y - c).unsqueeze(-1), L).squeeze(-1)
-        return PosteriorState(
-            parts.kind, Z, y, offset, coefficient * lengthscale, s.clone(), c.clone(), noise, L, alpha
-        )
+        states = []
+        for i in range(m):
+            Z = parts.X / lengthscale[i]
+            L = _factor_of(parts.kind, Z, noise[i], s[i], earlier[i] if i < len(earlier) else None)
+            states.append(
+                PosteriorState(
+                    kind=parts.kind,
+                    Z=Z,
+                    y=parts.Y[i],
+                    offset=offset,
+                    scale=coefficient * lengthscale[i],
+                    s=s[i],
+                    c=c[i],
+                    noise=noise[i],
+                    L=L,
+                    alpha=_solved(L, parts.Y[i] - c[i]),
+                )
+            )
+        return tuple(states)
+
+
+def reasons_against_extending(earlier: PosteriorState, kind: Kind, Z: Tensor, noise: Tensor, s: Tensor) -> list[str]:
+    """Why the factor for these rows cannot be had from an earlier one; empty means it can. Arguments as its fields."""
+    if earlier.kind != kind or earlier.Z.device != Z.device or earlier.Z.dtype != Z.dtype:
+        return ["the covariance, the device or the precision has changed"]
+    n = len(earlier.Z)
+    if len(Z) < n or earlier.Z.shape[1] != Z.shape[1]:
+        return ["there are fewer rows or other columns"]
+    same = torch.stack([(Z[:n] == earlier.Z).all(), (noise[:n] == earlier.noise).all() & (s == earlier.s)])
+    same_rows, same_noise = same.tolist()  # one host synchronization
+    reasons = [] if same_rows else ["old rows or lengthscales have changed"]
+    return reasons if same_noise else [*reasons, "the noise or the prior variance has changed"]
+
+
+def _factor_of(kind: Kind, Z: Tensor, noise: Tensor, s: Tensor, earlier: PosteriorState | None) -> Tensor:
+    """L for these rows, by extension of an earlier one where that is possible. Arguments as its fields."""
+    if earlier is not None and not reasons_against_extending(earlier, kind, Z, noise, s):
+        n = len(earlier.Z)
+        try:
+            return earlier.longer_factor(Z[n:], noise[n:])
+        except NotPSDError:  # rounding in the last rows: a factor from scratch may still exist
+            pass
+    K = s * covariance(kind, squared_distances(Z, Z))
+    K.diagonal().copy_(s + noise)
+    return _cholesky(K)
+
+
+def _cholesky(K: Tensor) -> Tensor:
+    L, info = torch.linalg.cholesky_ex(K)
+    if int(info) > 0:  # a host synchronization, as in torch.linalg.cholesky
+        raise NotPSDError(f"a covariance of {len(K)} points does not factor")
+    return L
 
 
 def _affine(model: Any, X: Tensor) -> tuple[Tensor, Tensor]:

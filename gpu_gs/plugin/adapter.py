@@ -29,6 +29,13 @@ class WarmTorchAdapter(TorchAdapter):
             if self.device != device:
                 self.device = device
                 self._last_experiment_data = None  # a model on another device is no fit for the same data
+        standardized: Any = self.transforms.get("StandardizeY")
+        generator: Any = self.generator
+        generator.y_maps = (
+            {}
+            if standardized is None
+            else {name: (float(mean), float(standardized.Ystd[name])) for name, mean in standardized.Ymean.items()}
+        )
         with stage("fit"):
             super()._fit(search_space=search_space, experiment_data=experiment_data, **kwargs)
 

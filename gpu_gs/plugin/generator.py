@@ -23,6 +23,7 @@ from botorch.acquisition.multi_objective.parego import qLogNParEGO
 from botorch.utils.datasets import SupervisedDataset
 
 from gpu_gs.gp.fit import FitOptions
+from gpu_gs.gp.refit import RefitMemory, YMaps
 from gpu_gs.plugin.acquisition import BatchedAcquisition, LogEIAcquisition, reasons_against_log_ei
 from gpu_gs.plugin.ask import current
 from gpu_gs.plugin.settings import EngineSettings
@@ -32,7 +33,10 @@ from gpu_gs.telemetry import note
 
 logger = logging.getLogger("gpu_gs")
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+
+READABLE_VERSIONS = (1, STATE_VERSION)
+"""Version 1 knows nothing of refits: the first ask after it fits, warm."""
 
 ACQUISITION_CLASSES: dict[str, type[AcquisitionFunction]] = {
     "qLogNEI": botorch_acquisition.qLogNoisyExpectedImprovement,
@@ -97,6 +101,8 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         #: The very object that was handed in: the node hands it in again, since Ax compares identities.
         self.stored_state = warm_state
         self.asked: dict[str, Any] = _usable(warm_state or {})
+        #: Mean and deviation by which the adapter standardized each outcome; it sets them before a fit.
+        self.y_maps: YMaps = {}
         self._suppress_best_point = False
 
     @property
@@ -128,9 +134,16 @@ class WarmBoTorchGenerator(BoTorchGenerator):
                 fit_options=FitOptions(
                     warm_iterations=options.warm_iterations, cold_iterations=options.cold_iterations
                 ),
+                schedule=options.refit if isinstance(options.refit, str) else options.refit.every,
+                warm_start=options.warm_start,
             )
         if isinstance(self._surrogate, WarmSurrogate):
-            self._surrogate.warm = self.asked.get("hyperparameters", {}) if self.settings.fit.warm_start else {}
+            self._surrogate.warm = self.asked.get("hyperparameters", {})
+            self._surrogate.remembered = {
+                key: RefitMemory.from_json(values) for key, values in self.asked.get("refits", {}).items()
+            }
+            self._surrogate.seed = derive_seed(self.settings.seed, self.ask_index, 0, 0)
+            self._surrogate.y_maps = self.y_maps
         super().fit(
             datasets=datasets,
             search_space_digest=search_space_digest,
@@ -150,6 +163,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         note("fit_decision", ",".join(sorted({result.decision for result in fits})))
         note("fit_method", ",".join(sorted({result.method for result in fits})))
         note("fit_evaluations", sum(max(result.evaluations, 0) for result in fits))
+        note("refit_reason", "; ".join(dict.fromkeys(reason for result in fits for reason in result.because)) or None)
         if (ask := current()) is not None:
             for result in fits:
                 ask.because([f"fit: {reason}" for reason in result.reasons])
@@ -220,13 +234,16 @@ class WarmBoTorchGenerator(BoTorchGenerator):
     def _get_state(self) -> dict[str, Any]:
         """What the next ask needs, as of the end of this one; ``commit`` makes it the generator's own."""
         hyperparameters: dict[str, Any] = {}
+        refits: dict[str, Any] = {}
         if isinstance(self._surrogate, WarmSurrogate):
             hyperparameters = self._surrogate.export_warm()
+            refits = {key: memory.to_json() for key, memory in self._surrogate.memories.items()}
         return {
             "warm_state": {
                 "version": STATE_VERSION,
                 "asks": self.ask_index + 1,
                 "hyperparameters": hyperparameters,
+                "refits": refits,
                 "n": self.training_size,
             }
         }
@@ -234,11 +251,13 @@ class WarmBoTorchGenerator(BoTorchGenerator):
     def commit(self, state: dict[str, Any]) -> None:
         """Takes over the state of an ask that ended well."""
         self.asked = dict(state["warm_state"])
+        if isinstance(self._surrogate, WarmSurrogate):
+            self._surrogate.commit()
 
 
 def _usable(state: dict[str, Any]) -> dict[str, Any]:
     """The stored state; of another version's only the number of asks, so that no seed comes twice."""
-    if not state or state.get("version") == STATE_VERSION:
+    if not state or state.get("version") in READABLE_VERSIONS:
         return dict(state)
     logger.info(
         "The stored warm state has version %s, not %s: the next fit starts from the default.",

@@ -1,15 +1,20 @@
-"""Ax's Surrogate with a warm-started fit.
+"""Ax's Surrogate with a warm-started fit, or none: hyperparameters are kept until there is a reason to refit.
 
 ``Surrogate._construct_model`` builds a BoTorch model and fits it from its default initial values; no state can be
 handed in without also loading it into the fitted model's buffers. Overriding that one private method is the only way
 to fit from another start, so it is done here and nowhere else; ``tests/plugin/test_upstream.py`` notices when the
 method changes.
+
+Only an ask advances what is remembered: a fit in between (for an analysis, say) starts from it but leaves it alone, so
+that it cannot change the next candidate.
 """
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from ax.core.search_space import SearchSpaceDigest
 from ax.generators.torch.botorch_modular.surrogate import (
     Surrogate,
@@ -21,14 +26,28 @@ from ax.generators.torch.botorch_modular.utils import (
     copy_model_config_with_default_values,
     fit_botorch_model,
 )
+from botorch.models import SingleTaskGP
 from botorch.models.gpytorch import GPyTorchModel
 from botorch.models.model import Model
 from botorch.utils.datasets import SupervisedDataset
 from botorch.utils.transforms import is_fully_bayesian
 from gpytorch.models import ExactGP
+from linear_operator.utils.errors import NotPSDError
 from torch import Tensor
 
-from gpu_gs.gp.fit import FitOptions, FitResult, export_hyperparameters, fit
+from gpu_gs.gp.fit import FitOptions, FitResult, export_hyperparameters, fit, load_hyperparameters
+from gpu_gs.gp.model import ClosedFormGP
+from gpu_gs.gp.parts import reasons_against
+from gpu_gs.gp.posterior import PosteriorState, build_states
+from gpu_gs.gp.refit import (
+    RefitMemory,
+    Schedule,
+    YMaps,
+    after_refit,
+    cold_is_due,
+    reasons_by_surprise,
+    reasons_to_refit,
+)
 
 Hyperparameters = dict[str, Any]
 
@@ -47,14 +66,34 @@ def is_exact_gp(model: Model) -> bool:
     return isinstance(model, GPyTorchModel) and isinstance(model, ExactGP) and not is_fully_bayesian(model)
 
 
+class StateCache(dict[str, tuple[PosteriorState, ...]]):
+    """Posterior states by ``model_key``. Copies and pickles are empty: what is lost is factored anew."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StateCache":
+        return StateCache()
+
+    def __reduce__(self) -> tuple[type["StateCache"], tuple[()]]:
+        return StateCache, ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StateCache)  # what a cache holds distinguishes nobody
+
+    __hash__ = None
+
+
 class WarmSurrogate(Surrogate):
-    """A Surrogate whose GPs start their fit from the hyperparameters in ``warm``.
+    """A Surrogate whose GPs keep the hyperparameters in ``warm``, or start their fit from there.
 
     Attributes:
-        warm: Hyperparameters by ``model_key``, as of the last ask. Only an ask replaces them: a fit in between (for
-            an analysis, say) starts from them but leaves them alone, so that it cannot change the next candidate.
+        warm: Hyperparameters by ``model_key``, as of the last ask.
+        remembered: What that ask knew of its refits, by ``model_key``.
         fit_options: Iteration limits.
+        schedule: When to refit.
+        warm_start: Whether a refit starts from ``warm``; if not, from the default.
+        seed: Of the random starts of a cold refit.
+        y_maps: Mean and deviation of the raw outcomes by name, where they are standardized; set before each fit.
         fits: The outcome of the last fit of each submodel, by ``model_key``.
+        memories: What the next ask should know if the last fit was an ask's, by ``model_key``.
     """
 
     def __init__(
@@ -65,6 +104,8 @@ class WarmSurrogate(Surrogate):
         metric_to_best_model_config: dict[str, ModelConfig] | None = None,
         warm: Mapping[str, Hyperparameters] | None = None,
         fit_options: FitOptions | None = None,
+        schedule: Schedule = "adaptive",
+        warm_start: bool = True,
     ) -> None:
         super().__init__(
             surrogate_spec=surrogate_spec,
@@ -73,14 +114,23 @@ class WarmSurrogate(Surrogate):
             metric_to_best_model_config=metric_to_best_model_config,
         )
         self.warm: dict[str, Hyperparameters] = dict(warm or {})
+        self.remembered: dict[str, RefitMemory] = {}
         self.fit_options = fit_options or FitOptions()
+        self.schedule: Schedule = schedule
+        self.warm_start = warm_start
+        self.seed = 0
+        self.y_maps: YMaps = {}
         self.fits: dict[str, FitResult] = {}
+        self.memories: dict[str, RefitMemory] = {}
+        self._asked_states = StateCache()
 
     def _serialize_attributes_as_kwargs(self) -> dict[str, Any]:
         return {
             **super()._serialize_attributes_as_kwargs(),
             "warm": self.warm,
             "fit_options": self.fit_options,
+            "schedule": self.schedule,
+            "warm_start": self.warm_start,
         }
 
     def _construct_model(
@@ -91,7 +141,8 @@ class WarmSurrogate(Surrogate):
         state_dict: Mapping[str, Tensor] | None,
         refit: bool,
     ) -> Model:
-        if state_dict is not None or not refit or self._dataset_matches_cache(dataset=dataset):
+        key = model_key(tuple(dataset.outcome_names), model_config)
+        if state_dict is not None or not refit:
             return super()._construct_model(
                 dataset=dataset,
                 search_space_digest=search_space_digest,
@@ -99,6 +150,10 @@ class WarmSurrogate(Surrogate):
                 state_dict=state_dict,
                 refit=refit,
             )
+        if self._dataset_matches_cache(dataset=dataset):
+            if key in self.fits:
+                self.fits[key] = replace(self.fits[key], decision="unchanged", evaluations=0, because=())
+            return self._submodels[tuple(dataset.outcome_names)]  # type: ignore[index]  # Ax's annotation is too narrow
         config = copy_model_config_with_default_values(
             model_config=model_config,
             dataset=dataset,
@@ -112,19 +167,81 @@ class WarmSurrogate(Surrogate):
             surrogate=self,
         )
         assert config.botorch_model_class is not None  # copy_model_config_with_default_values chose one
-        model: Model = config.botorch_model_class(**inputs)
+        # The same model with a faster posterior; a class that is the user's own stays.
+        plain = config.botorch_model_class is SingleTaskGP
+        model: Model = (ClosedFormGP if plain else config.botorch_model_class)(**inputs)
         if not is_exact_gp(model):
             fit_botorch_model(model, mll_class=config.mll_class, mll_options=config.mll_options)
             return model
-        key = model_key(tuple(dataset.outcome_names), model_config)
-        self.fits[key] = fit(
+        self._fit_or_keep(model, config, key, dataset)
+        return model
+
+    def _fit_or_keep(self, model: Model, config: ModelConfig, key: str, dataset: SupervisedDataset) -> None:
+        """Gives the model the last ask's hyperparameters, or fitted ones if there is a reason."""
+        n, memory = len(dataset.Y), self.remembered.get(key)
+        maps = {name: self.y_maps[name] for name in dataset.outcome_names if name in self.y_maps}
+        default = export_hyperparameters(model)
+        reasons = reasons_to_refit(self.schedule, memory, n, maps)
+        if not reasons:
+            assert memory is not None
+            reasons = self._keep(model, key, memory)
+        if not reasons:
+            assert memory is not None
+            self.memories[key] = memory.after_keeping(n)
+            self.fits[key] = FitResult("kept", "closed_form", 0, float("nan"), float("nan"))
+            return
+        load_hyperparameters(model, default)
+        cold = self.warm_start and cold_is_due(memory, n)
+        result = fit(
             model,
             config.mll_class,
             config.mll_options,
-            warm=self.warm.get(key),
+            warm=self.warm.get(key) if self.warm_start else None,
             options=self.fit_options,
+            cold_seed=self.seed if cold else None,
         )
-        return model
+        self.fits[key] = replace(result, because=tuple(reasons))
+        self.memories[key] = after_refit(
+            memory,
+            n,
+            maps,
+            cold=result.decision != "warm",
+            converged=result.converged,
+            at_bound=result.at_bound,
+        )
+
+    def _keep(self, model: Model, key: str, memory: RefitMemory) -> list[str]:
+        """Gives the model the last ask's hyperparameters and, if it believes its newest rows, posterior states.
+
+        The states are those of the last ask with rows appended where the old rows have not changed, else factored
+        anew: known noise, for one, changes with the scale of the outcomes.
+
+        Returns:
+            Why the hyperparameters cannot be kept after all.
+        """
+        if not isinstance(model, ClosedFormGP) or reasons_against(model):
+            return ["no closed form tells how the newest observations fit in"]
+        if problems := load_hyperparameters(model, self.warm.get(key, {})):
+            return problems
+        model.eval()
+        try:
+            states = build_states(model, self._asked_states.get(key, ()))
+        except NotPSDError:
+            return ["the covariance matrix does not factor"]
+        newest = [state.innovations()[memory.seen :].abs().amax() for state in states if len(state.y) > memory.seen]
+        largest = max(torch.stack(newest).tolist(), default=0.0) if newest else 0.0  # one host synchronization
+        if surprises := reasons_by_surprise(self.schedule, largest):
+            return surprises
+        model.use_states(states)
+        return []
+
+    def commit(self) -> None:
+        """Keeps the posterior states of the models as they are: the ask that used them has ended well."""
+        self._asked_states = StateCache()
+        for outcomes, model in self._submodels.items():
+            config = self.metric_to_best_model_config.get(outcomes[0])
+            if config is not None and isinstance(model, ClosedFormGP) and model.states_if_built is not None:
+                self._asked_states[model_key(outcomes, config)] = model.states_if_built
 
     def export_warm(self) -> dict[str, Hyperparameters]:
         """The hyperparameters of the fitted submodels, exact and ready for JSON."""

@@ -26,6 +26,7 @@ FACTS = (
     "fit_decision",
     "fit_method",
     "fit_evaluations",
+    "refit_reason",
     "acquisition",
 )
 

@@ -157,3 +157,82 @@ def test_fit_leaves_a_model_on_its_device_in_evaluation_mode(known_noise, device
     assert result.method == "closed_form"
     assert not model.training
     assert all(parameter.device.type == device.type for parameter in model.parameters())
+
+
+def two_basins(n=24):
+    """Data that a short and a long lengthscale explain, and hyperparameters in the worse of the two basins."""
+    generator = torch.Generator().manual_seed(1)
+    X = torch.rand(n, 2, generator=generator, dtype=torch.double)
+    Y = torch.sin(14 * X[:, :1]) + 0.05 * torch.randn(n, 1, generator=generator, dtype=torch.double)
+    model = SingleTaskGP(X, (Y - Y.mean()) / Y.std(), outcome_transform=None)
+    model.covar_module.initialize(lengthscale=torch.tensor([30.0, 30.0]))
+    model.likelihood.initialize(noise=1.0)
+    return model
+
+
+def test_a_cold_fit_leaves_a_bad_basin_that_a_warm_one_stays_in():
+    stuck = two_basins()
+    start = export_hyperparameters(stuck)
+    warm, cold = (
+        SingleTaskGP(stuck.train_inputs[0], stuck.train_targets.unsqueeze(-1), outcome_transform=None) for _ in "ab"
+    )
+    one, other = fit(warm, warm=start), fit(cold, warm=start, cold_seed=3)
+    assert (one.decision, other.decision) == ("warm", "cold")
+    assert other.start in ("default", "random")
+    assert other.value > one.value + 0.1
+
+
+def test_a_cold_fit_is_at_least_as_good_as_each_of_its_starts_alone():
+    for seed in range(4):
+        X, Y = data(40, 4, seed=seed)
+        values = {}
+        before = default_model(30, 4, seed + 20)
+        fit(before)
+        start = export_hyperparameters(before)
+        for name, options in {"warm": {"warm": start}, "default": {}, "cold": {"warm": start, "cold_seed": 1}}.items():
+            model = SingleTaskGP(unit(X), Y, outcome_transform=None)
+            fit(model, **options)
+            values[name] = float(objective(model)) * 40
+        assert values["cold"] >= max(values["warm"], values["default"]) - 0.02
+
+
+def test_a_cold_fit_is_a_function_of_its_seed_and_prefers_the_warm_start_among_equals():
+    before = default_model(40, 3, 12)
+    fit(before)
+    start = export_hyperparameters(before)
+    found = []
+    for seed in (5, 5, 6):
+        model = default_model(40, 3, 12)
+        result = fit(model, warm=start, cold_seed=seed)
+        found.append((export_hyperparameters(model), result.start, result.evaluations))
+    assert found[0] == found[1]
+    assert {start for _, start, _ in found} == {"warm"}
+    assert found[2][0] == found[0][0]  # all starts end in one basin; the warm one ends there first
+    assert found[2][2] > 1
+
+
+def test_a_cold_fit_of_several_outputs_chooses_for_each_of_them():
+    alone = [default_model(30, 3, 5, m=3) for _ in range(2)]
+    start = export_hyperparameters(alone[0])
+    one = fit(alone[0], warm=start, cold_seed=0)
+    other = fit(alone[1])
+    assert one.value >= other.value - 1e-3
+
+
+def test_unusable_warm_hyperparameters_leave_the_other_starts_of_a_cold_fit():
+    model = default_model(30, 3, 5)
+    result = fit(model, warm={"something": 1.0}, cold_seed=0)
+    assert result.decision == "cold" and "another model" in result.reasons[0]
+
+
+def test_a_lengthscale_at_its_bound_and_a_fit_cut_short_are_told():
+    generator = torch.Generator().manual_seed(0)
+    X = torch.rand(80, 1, generator=generator, dtype=torch.double)
+    Y = torch.sin(100 * X)  # its best lengthscale is about 0.015
+    model = SingleTaskGP(X, (Y - Y.mean()) / Y.std(), outcome_transform=None)
+    model.covar_module.initialize(lengthscale=0.03)
+    model.likelihood.initialize(noise=1e-3)
+    assert fit(model).at_bound
+    assert not fit(default_model(40, 6, 11), options=FitOptions(cold_iterations=2)).converged
+    result = fit(default_model(40, 6, 11))
+    assert result.converged and not result.at_bound

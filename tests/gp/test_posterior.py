@@ -4,7 +4,7 @@ import pytest
 import torch
 from linear_operator.utils.errors import NotPSDError
 
-from gpu_gs.gp.posterior import reasons_against_state, state_from_model
+from gpu_gs.gp.posterior import build_states, reasons_against_extending, reasons_against_state, state_from_model
 from tests.gp.models import KINDS, make_model
 
 CASES = {
@@ -122,3 +122,71 @@ def test_a_covariance_without_any_factor_is_a_clear_error():
 
 def test_several_outputs_have_no_state_and_the_reason_says_so():
     assert reasons_against_state(make_model("rbf", 10, 2, m=2)) == ["model: it has 2 outputs"]
+
+
+def grown(kind="rbf", n=30, rows=26, **options):
+    """A model, and a model of its first rows with other targets but the same hyperparameters."""
+    whole, part = (make_model(kind, n, 2, **options) for _ in range(2))
+    X, Y = whole.train_inputs[0], whole.train_targets
+    part.set_train_data(X[..., :rows, :].clone(), 3 * Y[..., :rows] - 1, strict=False)
+    if hasattr(part.likelihood.noise_covar, "noise") and options.get("known_noise"):
+        part.likelihood.noise_covar.noise = part.likelihood.noise_covar.noise[..., :rows]
+    return whole, part
+
+
+@pytest.mark.parametrize("options", [{}, {"scaled": True, "normalize": True}, {"known_noise": True}, {"m": 3}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_grown_by_rows_with_all_targets_anew_equal_states_from_scratch(kind, options, device):
+    whole, part = grown(kind, **options, device=device)
+    earlier = build_states(part)
+    expected = build_states(whole)
+    found = build_states(whole, earlier)
+    at = queries(9, 2, device)
+    for one, other, old in zip(found, expected, earlier, strict=True):
+        assert reasons_against_extending(old, one.kind, one.Z, one.noise, one.s) == []
+        for a, b in zip(one.mean_and_variance(at), other.mean_and_variance(at), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(one.alpha, other.alpha, rtol=1e-8, atol=1e-9)
+        torch.testing.assert_close(one.L, other.L, rtol=1e-9, atol=1e-11)
+
+
+def test_without_new_rows_the_factor_is_the_old_one_and_the_targets_are_new():
+    whole, part = grown(rows=30)
+    (earlier,) = build_states(part)
+    (found,) = build_states(whole, [earlier])
+    assert found.L is earlier.L
+    torch.testing.assert_close(found.alpha, build_states(whole)[0].alpha, rtol=1e-10, atol=1e-11)
+
+
+def test_what_has_changed_is_factored_anew_and_the_reason_says_what():
+    cases = {
+        "old rows": lambda part: part.train_inputs[0][3].add_(0.1),
+        "lengthscales": lambda part: part.covar_module.base_kernel.initialize(lengthscale=0.7),
+        "noise": lambda part: part.likelihood.initialize(noise=0.07),
+        "prior variance": lambda part: part.covar_module.initialize(outputscale=1.7),
+        "fewer rows": lambda part: None,
+    }
+    for word, change in cases.items():
+        whole, part = grown(scaled=True, rows=26)
+        change(part)
+        if word == "fewer rows":
+            whole, part = part, whole
+        (earlier,), (expected,) = build_states(part), build_states(whole)
+        (found,) = build_states(whole, [earlier])
+        (reason,) = reasons_against_extending(earlier, found.kind, found.Z, found.noise, found.s)
+        assert word in reason
+        assert torch.equal(found.L, expected.L)
+
+
+def test_innovations_are_standardized_residuals_of_one_step_predictions():
+    model = make_model("matern52", 12, 2)
+    state = state_from_model(model)
+    X, y = model.train_inputs[0], model.train_targets
+    for n in (5, 8, 11):
+        part = make_model("matern52", 12, 2)
+        part.set_train_data(X[:n], y[:n], strict=False)
+        part.eval()
+        with torch.no_grad():
+            ahead = part.posterior(X[n : n + 1], observation_noise=True)
+        expected = (y[n] - ahead.mean) / ahead.variance.sqrt()
+        torch.testing.assert_close(state.innovations()[n], expected.reshape(()), rtol=1e-8, atol=1e-9)

@@ -1,0 +1,105 @@
+"""When hyperparameters are fitted again: the decisions alone."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gpu_gs.gp import refit
+from gpu_gs.gp.refit import RefitMemory, after_refit, cold_is_due, reasons_by_surprise, reasons_to_refit
+
+MEMORY = RefitMemory(n=100, seen=104, kept=4, refits=7, cold_n=80, y_maps={"f": (2.0, 4.0)})
+SAME = {"f": (2.0, 4.0)}
+
+
+def test_nothing_new_to_say_keeps_the_hyperparameters():
+    assert reasons_to_refit("adaptive", MEMORY, 105, SAME) == []
+
+
+@pytest.mark.parametrize("schedule", ["adaptive", "always", 3])
+def test_the_first_ask_fits(schedule):
+    assert reasons_to_refit(schedule, None, 5, {}) == ["no earlier fit is known"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "n", "maps", "word"),
+    [
+        (MEMORY, 110, SAME, "growth from 100 to 110"),
+        (replace(MEMORY, n=30, seen=30), 31, SAME, "fewer than 50"),
+        (replace(MEMORY, kept=refit.LONGEST_STAY - 1), 105, SAME, "asks since"),
+        (replace(MEMORY, converged=False), 105, SAME, "iterations"),
+        (replace(MEMORY, at_bound=True), 105, SAME, "bound"),
+        (MEMORY, 105, {"f": (2.0, 5.1)}, "scale of f is 1.27"),
+        (MEMORY, 105, {"f": (2.0, 3.0)}, "scale of f is 0.75"),
+        (MEMORY, 105, {"f": (3.1, 4.0)}, "mean of f has moved by 0.28"),
+        (MEMORY, 105, {"f": (0.9, 4.0)}, "mean of f has moved"),
+        (MEMORY, 103, SAME, "gone"),
+    ],
+)
+def test_each_reason_to_refit_is_found_and_named(memory, n, maps, word):
+    (reason,) = reasons_to_refit("adaptive", memory, n, maps)
+    assert word in reason
+
+
+def test_several_reasons_are_all_named():
+    assert len(reasons_to_refit("adaptive", replace(MEMORY, converged=False), 120, {"f": (2.0, 8.0)})) == 3
+
+
+def test_names_whose_scale_is_not_known_are_no_reason():
+    assert reasons_to_refit("adaptive", MEMORY, 105, {"g": (0.0, 100.0)}) == []
+    assert reasons_to_refit("adaptive", MEMORY, 105, {}) == []
+
+
+def test_a_scale_of_zero_at_the_last_refit_is_a_drift_and_no_error():
+    memory = replace(MEMORY, y_maps={"f": (2.0, 0.0)})
+    assert "scale" in reasons_to_refit("adaptive", memory, 105, SAME)[0]
+
+
+def test_always_refits_even_without_new_data_and_adaptive_does_not():
+    assert reasons_to_refit("always", MEMORY, 104, SAME) == ["always"]
+    assert reasons_to_refit("adaptive", replace(MEMORY, converged=False), 104, SAME) == []
+
+
+def test_every_k_counts_asks_with_new_data_and_minds_nothing_else():
+    memory = after_refit(None, 10, SAME, cold=True, converged=False, at_bound=True)
+    refitted = []
+    for n in range(11, 31):
+        if reasons_to_refit(4, memory, n, {"f": (9.0, 99.0)}):
+            refitted.append(n)
+            memory = after_refit(memory, n, SAME, cold=False, converged=True, at_bound=False)
+        else:
+            memory = memory.after_keeping(n)
+        assert memory.after_keeping(n) == memory  # an ask without new data does not count
+        assert reasons_to_refit(4, memory, n, SAME) == []
+    assert refitted == [14, 18, 22, 26, 30]
+
+
+def test_every_1_is_always_where_there_is_new_data():
+    memory = after_refit(None, 10, SAME, cold=True, converged=True, at_bound=False)
+    assert reasons_to_refit(1, memory, 11, SAME)
+
+
+def test_only_adaptive_minds_a_surprise():
+    assert "3.5" in reasons_by_surprise("adaptive", 3.5)[0]
+    assert reasons_by_surprise("adaptive", 2.9) == []
+    assert reasons_by_surprise(5, 30.0) == []
+
+
+def test_a_cold_refit_comes_with_each_growth_by_half():
+    memory = after_refit(None, 5, {}, cold=True, converged=True, at_bound=False)
+    assert not cold_is_due(None, 100)
+    cold = []
+    for n in range(6, 200):
+        due = cold_is_due(memory, n)
+        if due:
+            cold.append(n)
+        memory = after_refit(memory, n, {}, cold=due, converged=True, at_bound=False)
+    assert cold == [20, 30, 45, 68, 102, 153]
+    assert memory.refits == 195
+
+
+def test_a_memory_survives_json_exactly_and_is_small():
+    memory = replace(MEMORY, y_maps={"f": (0.1 + 0.2, 1e-17), "g": (-3.0, 2.0)}, at_bound=True)
+    text = json.dumps(memory.to_json())
+    assert RefitMemory.from_json(json.loads(text)) == memory
+    assert len(text) < 250

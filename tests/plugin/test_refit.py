@@ -1,0 +1,345 @@
+"""Refits on an ask: kept hyperparameters, what ends their stay, and the same decisions after a reload."""
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from ax.adapter import cross_validation
+from ax.adapter.cross_validation import cross_validate
+from ax.core.search_space import SearchSpaceDigest
+from ax.generators.torch.botorch_modular.surrogate import SurrogateSpec
+from ax.generators.torch.botorch_modular.utils import ModelConfig
+from botorch.models import SingleTaskGP
+from botorch.utils.datasets import SupervisedDataset
+
+from gpu_gs import GPUGenerationStrategy, load_client, timings
+from gpu_gs.gp import refit
+from gpu_gs.gp.model import ClosedFormGP
+from gpu_gs.gp.posterior import build_states
+from gpu_gs.plugin import surrogate as surrogate_module
+from gpu_gs.plugin.generator import STATE_VERSION, WarmBoTorchGenerator
+from gpu_gs.plugin.surrogate import WarmSurrogate
+from tests.plugin.helpers import QUICK, advance, largest_difference, make_client, wave
+
+
+def with_refit(schedule, seed=0, **kwargs):
+    return make_client(GPUGenerationStrategy.from_config("fast", seed=seed, fit={"refit": schedule}, **QUICK), **kwargs)
+
+
+def generator_of(client):
+    return client._generation_strategy.current_node.generator_spec._fitted_adapter.generator
+
+
+def decisions(client):
+    return timings(client)["fit_decision"].dropna().tolist()
+
+
+def attach(client, count, function=wave, seed=0):
+    """Random points by hand: many observations in little time."""
+    points = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+    for x, y in points.tolist():
+        index = client.attach_trial({"x": x, "y": y})
+        client.complete_trial(index, {"f": function({"x": x, "y": y})})
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Adaptive keeps hyperparameters from 8 observations on."""
+    monkeypatch.setattr(refit, "ALWAYS_BELOW", 8)
+    monkeypatch.setattr(refit, "GROWTH", 0.4)
+    monkeypatch.setattr(refit, "LOCATION_DRIFT", 10.0)
+    monkeypatch.setattr(refit, "SCALE_DRIFT", 10.0)
+    monkeypatch.setattr(refit, "SURPRISE", 1e9)
+
+
+def test_adaptive_keeps_hyperparameters_until_the_data_have_grown(soon):
+    client = with_refit("adaptive")
+    advance(client, 16)
+    assert decisions(client) == [
+        "default",
+        "warm",
+        "warm",
+        "kept",
+        "kept",
+        "warm",
+        "kept",
+        "kept",
+        "kept",
+        "warm",
+        "kept",
+    ]
+    table = timings(client)
+    assert table["fit_evaluations"].iloc[-1] == 0
+    assert "growth from 7 to 10" in table["refit_reason"].loc[10]
+
+
+def test_always_never_keeps(soon):
+    client = with_refit("always")
+    advance(client, 12)
+    assert decisions(client) == ["default"] + ["warm"] * 6
+
+
+def test_every_k_refits_on_each_kth_ask():
+    client = with_refit({"every": 3})
+    advance(client, 13)
+    assert decisions(client) == ["default", "kept", "kept", "warm", "kept", "kept", "warm", "kept"]
+
+
+def test_a_surprising_observation_ends_the_stay(soon, monkeypatch):
+    monkeypatch.setattr(refit, "SURPRISE", 3.0)
+    client = with_refit("adaptive")
+    advance(client, 9, function=lambda p: 0.1 * p["x"])
+    advance(client, 1, function=lambda p: 5.0)
+    advance(client, 1, function=lambda p: 0.1 * p["x"])
+    assert "surprise" in timings(client)["refit_reason"].iloc[-1]
+    assert decisions(client)[-1] == "warm"
+
+
+def test_a_drifted_scale_ends_the_stay(soon, monkeypatch):
+    monkeypatch.setattr(refit, "SCALE_DRIFT", 1.25)
+    client = with_refit("adaptive")
+    advance(client, 9)
+    advance(client, 1, function=lambda p: 1e4)
+    advance(client, 1)
+    assert "the scale of f" in timings(client)["refit_reason"].iloc[-1]
+
+
+def test_the_state_of_a_kept_ask_is_the_model_from_scratch():
+    client = with_refit({"every": 100})
+    advance(client, 6)
+    generator = generator_of(client)
+    for _ in range(3):
+        advance(client, 1)
+        model = generator.surrogate.model
+        assert isinstance(model, ClosedFormGP)
+        (found,), (expected,) = model.posterior_states, build_states(model)
+        torch.testing.assert_close(found.L, expected.L, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(found.alpha, expected.alpha, rtol=1e-7, atol=1e-8)
+        torch.testing.assert_close(found.y, model.train_targets, rtol=0, atol=0)
+        stock = SingleTaskGP(model.train_inputs[0], model.train_targets.unsqueeze(-1), outcome_transform=None)
+        stock.load_state_dict(model.state_dict())
+        at = torch.rand(5, 2, dtype=torch.double)
+        with torch.no_grad():
+            torch.testing.assert_close(model.posterior(at).mean, stock.posterior(at).mean, rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(model.posterior(at).variance, stock.posterior(at).variance, rtol=1e-5, atol=1e-8)
+
+
+def test_rows_are_appended_to_the_factor_of_the_last_ask(monkeypatch):
+    client = with_refit({"every": 100})
+    advance(client, 7)
+    factored = []
+    cholesky = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda K, **kw: factored.append(len(K)) or cholesky(K, **kw))
+    advance(client, 2)
+    assert decisions(client)[-2:] == ["kept", "kept"]
+    assert factored.count(1) == 2 and not {8, 9} & set(factored)
+
+
+def test_known_noise_keeps_hyperparameters_and_factors_anew():
+    client = with_refit({"every": 100})
+    for _ in range(9):
+        for index, parameters in client.get_next_trials(max_trials=1).items():
+            client.complete_trial(index, {"f": (wave(parameters), 0.05)})
+    assert decisions(client) == ["default", "kept", "kept", "kept"]
+    model = generator_of(client).surrogate.model
+    torch.testing.assert_close(model.posterior_states[0].L, build_states(model)[0].L, rtol=1e-9, atol=1e-11)
+
+
+def test_several_metrics_are_kept_and_refitted_each_on_its_own():
+    client = with_refit({"every": 2}, objective="-f, -g")
+    for _ in range(9):
+        for index, p in client.get_next_trials(max_trials=1).items():
+            client.complete_trial(index, {"f": wave(p), "g": p["x"]})
+    assert decisions(client) == ["default", "kept", "warm", "kept"]
+    assert len(generator_of(client).asked["refits"]) >= 1
+
+
+def test_questions_between_asks_change_neither_decisions_nor_candidates(soon):
+    plain, asked = with_refit("adaptive", seed=4), with_refit("adaptive", seed=4)
+    expected = advance(plain, 14)
+    found = advance(asked, 9)
+    for _ in range(5):
+        before = generator_of(asked).asked
+        asked._generation_strategy.fit(asked._experiment)
+        asked.predict([{"x": 0.2, "y": 0.4}])
+        asked.get_best_parameterization()
+        assert generator_of(asked).asked is before
+        found += advance(asked, 1)
+    assert generator_of(asked).asked == generator_of(plain).asked
+    assert largest_difference(found, expected) == 0.0
+
+
+def test_a_fit_between_asks_on_data_that_grows_on_leaves_the_decision_alone(soon):
+    clients = [with_refit("adaptive", seed=4) for _ in range(2)]
+    for client in clients:
+        advance(client, 9)
+    for number, client in enumerate(clients):
+        for _ in range(2):
+            attach(client, 1, seed=7)
+            if number:
+                client._generation_strategy.fit(client._experiment)
+    one, other = (advance(client, 3) for client in clients)
+    assert generator_of(clients[0]).asked["refits"] == generator_of(clients[1]).asked["refits"]
+    assert largest_difference(one, other) < 1e-9
+
+
+CONTINUE = """
+import json, sys
+from gpu_gs import load_client, timings
+sys.path.insert(0, {root!r})
+from tests.plugin.helpers import advance, wave
+client = load_client({path!r})
+asked = advance(client, 6, function=lambda p: round(wave(p), 6))
+print(json.dumps([asked, timings(client)["fit_decision"].dropna().tolist()]))
+"""
+
+
+def test_a_fresh_process_makes_the_same_decisions_and_proposes_the_same(tmp_path, pytestconfig):
+    def rounded(p):  # Ax's JSON keeps observations to 10 decimals
+        return round(wave(p), 6)
+
+    path = tmp_path / "run.json"
+    client = with_refit("adaptive", seed=2)
+    attach(client, 60, rounded)
+    advance(client, 3, rounded)
+    assert decisions(client)[-1] == "kept"
+    client.save_to_json_file(str(path))
+    expected = advance(client, 6, rounded)
+    script = CONTINUE.format(root=str(pytestconfig.rootpath), path=str(path))
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    asked, decided = json.loads(found.stdout.strip().splitlines()[-1])
+    assert decided == decisions(client)
+    assert {"kept", "warm"} <= set(decided[-6:])
+    assert largest_difference(asked, expected) < 1e-6
+
+
+def test_a_state_of_version_1_is_read_and_refitted_warm():
+    client = with_refit({"every": 100})
+    advance(client, 8)
+    settings = client._generation_strategy.current_node.settings.to_stored()
+    state = dict(client._generation_strategy.last_generator_run._generator_state_after_gen["warm_state"])
+    assert state["version"] == STATE_VERSION
+    old = {**{name: value for name, value in state.items() if name != "refits"}, "version": 1}
+    surrogate = generator_of(client).surrogate
+    generator = WarmBoTorchGenerator(settings=settings, warm_state=old, surrogate_spec=surrogate.surrogate_spec)
+    assert generator.asked["hyperparameters"] == state["hyperparameters"]
+    data = surrogate.training_data
+    generator.fit(data, SearchSpaceDigest(feature_names=["x", "y"], bounds=[(0.0, 1.0)] * 2))
+    (result,) = generator.surrogate.fits.values()
+    assert (result.decision, result.because) == ("warm", ("no earlier fit is known",))
+
+
+def test_the_state_stays_small():
+    client = with_refit({"every": 3})
+    advance(client, 9)
+    run = client._generation_strategy.last_generator_run
+    assert len(json.dumps(run._generator_state_after_gen)) < 1500
+
+
+# ------------------------------------------------------------------------------------------ the surrogate alone
+
+DIGEST = SearchSpaceDigest(feature_names=["x", "y"], bounds=[(0.0, 1.0)] * 2)
+
+
+def dataset(n, seed=0):
+    """The first n of a sequence of observations."""
+    X = torch.rand(40, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.double)[:n]
+    Y = torch.sin(5 * X).sum(-1, keepdim=True)
+    Y = (Y - Y.mean()) / Y.std()
+    return SupervisedDataset(X=X, Y=Y, feature_names=["x", "y"], outcome_names=["f"])
+
+
+def ask(surrogate, data):
+    surrogate.fit([data], DIGEST)
+    surrogate.commit()
+    surrogate.warm, surrogate.remembered = surrogate.export_warm(), dict(surrogate.memories)
+    return next(iter(surrogate.fits.values())).decision
+
+
+def appended(monkeypatch):
+    """Whether the factor of each fit from now on was had by appending."""
+    grown = []
+    original = surrogate_module.build_states
+
+    def spy(model, earlier=()):
+        states = original(model, earlier)
+        grown.append(bool(earlier) and torch.equal(states[0].L[: len(earlier[0].Z), : len(earlier[0].Z)], earlier[0].L))
+        return states
+
+    monkeypatch.setattr(surrogate_module, "build_states", spy)
+    return grown
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda surrogate: pickle.loads(pickle.dumps(surrogate))])
+def test_copies_of_a_surrogate_factor_anew_and_end_where_it_does(how, monkeypatch):
+    one = WarmSurrogate(surrogate_spec=SurrogateSpec(model_configs=[ModelConfig(name="m")]), schedule=100)
+    for n in (15, 18):
+        ask(one, dataset(n))
+    other = how(one)
+    grown = appended(monkeypatch)
+    assert ask(one, dataset(21)) == ask(other, dataset(21)) == "kept"
+    assert grown == [True, False]
+    at = torch.rand(4, 2, dtype=torch.double)
+    with torch.no_grad():
+        a, b = (surrogate.model.posterior(at).mean for surrogate in (one, other))
+    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_changed_old_rows_are_factored_anew_with_the_kept_hyperparameters(monkeypatch):
+    surrogate = WarmSurrogate(schedule=100)
+    ask(surrogate, dataset(15))
+    grown = appended(monkeypatch)
+    before = surrogate.warm
+    assert ask(surrogate, dataset(17, seed=5)) == "kept"
+    assert grown == [False]
+    assert surrogate.warm == before
+
+
+def test_a_class_that_the_user_chose_stays():
+    class Mine(SingleTaskGP):
+        pass
+
+    for chosen, expected in ((None, ClosedFormGP), (SingleTaskGP, ClosedFormGP), (Mine, Mine)):
+        spec = SurrogateSpec(model_configs=[ModelConfig(botorch_model_class=chosen, name="m")])
+        surrogate = WarmSurrogate(surrogate_spec=spec)
+        surrogate.fit([dataset(12)], DIGEST)
+        assert type(surrogate.model) is expected
+
+
+def test_kept_hyperparameters_that_do_not_load_are_refitted_with_the_reason():
+    surrogate = WarmSurrogate(schedule=100)
+    ask(surrogate, dataset(15))
+    (key,) = surrogate.warm
+    surrogate.warm = {key: {"something": 1.0}}
+    assert ask(surrogate, dataset(16)) == "default"
+    assert "another model" in surrogate.fits[key].because[0]
+
+
+def test_the_scene_of_ax_is_as_ever_with_our_model(monkeypatch):
+    client = make_client()
+    advance(client, 9)
+    assert type(generator_of(client).surrogate.model) is ClosedFormGP
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("fold by fold")
+
+    monkeypatch.setattr(cross_validation, "_fold_cross_validate", refuse)
+    adapter = client._generation_strategy.current_node.generator_spec._fitted_adapter
+    assert len(cross_validate(adapter)) > 4
+    client.get_best_parameterization()
+    assert client.compute_analyses(display=False)
+    assert set(client.predict([{"x": 0.2, "y": 0.4}])[0]) == {"f"}
+
+
+def test_a_loaded_client_keeps_where_the_saved_one_would(tmp_path):
+    path = tmp_path / "run.json"
+    client = with_refit({"every": 3})
+    advance(client, 9)
+    client.save_to_json_file(str(path))
+    loaded = load_client(path)
+    advance(client, 4), advance(loaded, 4)
+    assert decisions(loaded) == decisions(client)
