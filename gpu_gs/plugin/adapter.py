@@ -181,6 +181,7 @@ class WarmTorchAdapter(TorchAdapter):
         config = self._optimization_config_of(experiment)
         if config is not self._optimization_config:
             self._optimization_config = config
+            self._last_experiment_data = None  # other outcomes may be wanted of the same data
             self.is_moo_problem = config is not None and config.is_moo_problem
             if isinstance(config, PreferenceOptimizationConfig):
                 self.preference_profile_name = config.preference_profile_name
@@ -229,6 +230,8 @@ class WarmTorchAdapter(TorchAdapter):
                 if isinstance(experiment_data, LazyExperimentData):
                     self._fit_table(search_space, experiment_data, **kwargs)
                 else:
+                    if self._fitted_space is not None and not _same_space(self._fitted_space, search_space):
+                        self._last_experiment_data = None  # the model normalizes features by their bounds
                     super()._fit(search_space=search_space, experiment_data=experiment_data, **kwargs)
                     self._begin_table(search_space, experiment_data)
             except BaseException:

@@ -234,7 +234,7 @@ class Story:
     def complete(self) -> None:
         index = self.some(TrialStatus.RUNNING)
         if index is not None:
-            attach(self.experiment, index, self.outcomes())
+            self._attach_missing(index)
             self.experiment.trials[index].mark_completed()
 
     def partial(self) -> None:
@@ -250,6 +250,11 @@ class Story:
         if index is not None and missing:
             attach(self.experiment, index, {missing[-1]: self.outcome()})
 
+    def _attach_missing(self, index: int) -> None:
+        missing = self._missing(index)
+        if outcomes := {name: value for name, value in self.outcomes().items() if name in missing}:
+            attach(self.experiment, index, outcomes)
+
     def _missing(self, index: int | None) -> list[str]:
         given = {row.metric_name for row in self.experiment.data._data_rows if row.trial_index == index}
         return [name for name in self.metrics if name in self.experiment.metrics and name not in given]
@@ -262,8 +267,9 @@ class Story:
         if (index := self.some(TrialStatus.RUNNING)) is not None and not self._has_data(index):
             self.experiment.trials[index].mark_abandoned()
 
-    def _has_data(self, index: int) -> bool:
-        return any(row.trial_index == index for row in self.experiment.data._data_rows)
+    def _has_data(self, index: int, *metrics: str) -> bool:
+        rows = self.experiment.data._data_rows
+        return any(row.trial_index == index and (not metrics or row.metric_name in metrics) for row in rows)
 
     def repeat(self) -> None:
         """The same parameters in a second trial."""
@@ -277,11 +283,12 @@ class Story:
 
     def early_stop(self) -> None:
         if (index := self.some(TrialStatus.RUNNING)) is not None:
-            attach(self.experiment, index, self.outcomes())
+            self._attach_missing(index)
             self.experiment.trials[index].mark_early_stopped(unsafe=True)
 
     def unknown_metric(self) -> None:
-        if (index := self.some(TrialStatus.RUNNING, TrialStatus.COMPLETED)) is not None:
+        index = self.some(TrialStatus.RUNNING, TrialStatus.COMPLETED)
+        if index is not None and not self._has_data(index, "unknown"):
             attach(self.experiment, index, {"unknown": self.outcome()})
 
     # What a table cannot follow.
