@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from ax.adapter.transforms.base import Transform
 from ax.adapter.transforms.bilog_y import BilogY
 from ax.adapter.transforms.cast import Cast
@@ -101,7 +100,8 @@ def encode(
         features.append(feature)
     for transform in transforms.values():
         features = transform.transform_observation_features(features)
-    return np.array([[float(f.parameters[name]) for name in parameters] for f in features])
+    rows: list[dict[str, Any]] = [feature.parameters for feature in features]
+    return np.array([[float(row[name]) for name in parameters] for row in rows])
 
 
 def _inside(values: Mapping[str, Any], space: SearchSpace) -> bool:
@@ -187,8 +187,9 @@ def transformed_outcomes(
     if unobserved.any():
         raise NotIncremental(f"no number was observed for {table.signatures[int(unobserved.argmax())]}")
     order = np.argsort(table.place)  # Ax's order of rows, so that sums round as they do there
+    nothing: Any = None  # no transform of outcomes reads the arms
     columns: Any = OutcomeColumns(table.signatures, table.mean[order], table.sem[order])
-    data = ExperimentData(arm_data=pd.DataFrame(), observation_data=columns)
+    data = ExperimentData(arm_data=nothing, observation_data=columns)
     made: dict[str, Transform] = {}
     for kind in transforms:
         if kind not in OUTCOME_TRANSFORMS:

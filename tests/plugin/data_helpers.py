@@ -115,7 +115,7 @@ def add_trial(experiment: Experiment, parameters: dict[str, Any], metadata: dict
     return trial.index
 
 
-def adapters(experiment: Experiment, **kwargs: Any) -> WarmTorchAdapter:
+def live_adapter(experiment: Experiment, **kwargs: Any) -> WarmTorchAdapter:
     return WarmTorchAdapter(experiment=experiment, generator=Recorder(), **kwargs)
 
 
