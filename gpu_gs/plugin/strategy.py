@@ -18,6 +18,7 @@ from gpu_gs.config import StrategyConfig
 from gpu_gs.device import check
 from gpu_gs.plugin.accelerate import replace_model_nodes
 from gpu_gs.plugin.node import GPUGenerationNode
+from gpu_gs.plugin.pending import pending_observations
 from gpu_gs.plugin.settings import EngineSettings
 from gpu_gs.plugin.timings import METADATA_KEY, add_strategy_time
 from gpu_gs.rng import derive_seed, fresh_seed, guest, isolated
@@ -85,9 +86,7 @@ class GPUGenerationStrategy(GenerationStrategy):
         """See ``GenerationStrategy.gen``. Records each ask's time and leaves the process's random state alone."""
         started = time.perf_counter()
         with guest(), isolated(self._seed_of(experiment)):
-            runs_of_trials = super().gen(
-                experiment=experiment, data=data, n=n, fixed_features=fixed_features, num_trials=num_trials
-            )
+            runs_of_trials = self._gen_as_ax(experiment, data, n, fixed_features, num_trials)
         seconds = time.perf_counter() - started
         runs = [run for runs in runs_of_trials for run in runs]
         records = [self._record(run) for run in runs]
@@ -95,6 +94,33 @@ class GPUGenerationStrategy(GenerationStrategy):
         for record in records:
             add_strategy_time(record, own / len(records))
         return runs_of_trials
+
+    def _gen_as_ax(
+        self,
+        experiment: Experiment,
+        data: Data | None,
+        n: int | None,
+        fixed_features: ObservationFeatures | None,
+        num_trials: int,
+    ) -> list[list[GeneratorRun]]:
+        """The body of ``GenerationStrategy.gen``, with our extraction of pending observations."""
+        self.experiment = experiment
+        pending = pending_observations(experiment) or {}
+        if num_trials > 1:
+            limit = self._curr.new_trial_limit(raise_generation_errors=False)
+            if limit != -1:
+                num_trials = min(num_trials, limit)
+        return [
+            self._gen_with_multiple_nodes(
+                experiment=experiment,
+                data=data,
+                n=n,
+                pending_observations=pending,
+                fixed_features=fixed_features,
+                first_generation_in_multi=trial == 0,
+            )
+            for trial in range(max(num_trials, 1))
+        ]
 
     def clone_reset(self) -> "GPUGenerationStrategy":
         """A strategy like this one that has not generated anything; a seed that was drawn is drawn anew."""

@@ -1,11 +1,20 @@
-"""What we override of Ax's private code: a test for each, so that a change upstream is noticed here first."""
+"""What we override or reproduce of Ax's private code: a test for each, so that a change upstream is noticed here first."""
 
 import hashlib
 import inspect
 
 import pytest
+from ax.adapter.base import Adapter
+from ax.adapter.cross_validation import _efficient_loo_cross_validate
 from ax.adapter.torch import TorchAdapter
+from ax.adapter.transforms.bilog_y import BilogY
+from ax.adapter.transforms.cast import Cast
+from ax.adapter.transforms.standardize_y import StandardizeY
+from ax.adapter.transforms.winsorize import Winsorize
+from ax.core import data_utils
+from ax.core import utils as core_utils
 from ax.generation_strategy.generation_node import GenerationNode
+from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generators.torch.botorch_modular.generator import BoTorchGenerator
 from ax.generators.torch.botorch_modular.surrogate import Surrogate
 
@@ -17,6 +26,32 @@ OVERRIDDEN = {
     BoTorchGenerator.fit: "14e2aa0ae3415c5b",
     GenerationNode._get_model_state_from_last_generator_run: "4e0e7ed0cb8aaa81",
     GenerationNode.gen: "38c06e62bce77662",
+    GenerationStrategy.gen: "a85fc5d833da7cce",
+    Adapter.__init__: "ac97f123ebdccbe1",
+    Adapter._process_and_transform_data: "3062bd727625917d",
+}
+
+REPRODUCED = {
+    # plugin/data.py: which observations reach the model, in which order, with which metadata.
+    data_utils.extract_experiment_data: "1cab0376e3c46090",
+    data_utils._extract_arm_data: "67f4e61ca2b74fc1",
+    data_utils._extract_observation_data: "49e7e63236a04178",
+    TorchAdapter._get_fit_args: "f5821768cc8499da",
+    TorchAdapter._convert_experiment_data: "2d26158411207b34",
+    Cast.transform_experiment_data: "8628731f7a59a094",
+    # plugin/transforms.py: these run on columns that answer to what they call.
+    Winsorize.__init__: "5a06cb09a500079f",
+    Winsorize.transform_experiment_data: "d6ed18c934fd7b0e",
+    BilogY.transform_experiment_data: "b5f3f56b5fa10c16",
+    StandardizeY.__init__: "84d9a09dba47c45a",
+    StandardizeY.transform_experiment_data: "0b355ecc8ea5052f",
+    # plugin/observations.py: pairs training data with the model's rows by their order.
+    _efficient_loo_cross_validate: "db01e0716e125cbc",
+    # plugin/pending.py
+    core_utils.extract_pending_observations: "f3ad021ca84e68ac",
+    core_utils.get_pending_observation_features: "8de27b5f962a93b4",
+    core_utils.get_pending_observation_features_based_on_trial_status: "8e5ea97d20e34b5b",
+    core_utils.compute_metric_availability: "cd36a3667073e64d",
 }
 
 
@@ -25,8 +60,9 @@ def digest(function) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("function", OVERRIDDEN, ids=lambda f: f.__qualname__)
-def test_the_code_we_override_is_the_code_we_read(function):
-    assert digest(function) == OVERRIDDEN[function], (
-        f"{function.__qualname__} changed upstream: read it again, adapt our override, then update the digest"
+@pytest.mark.parametrize("function", [*OVERRIDDEN, *REPRODUCED], ids=lambda f: f.__qualname__)
+def test_the_code_we_override_or_reproduce_is_the_code_we_read(function):
+    expected = {**OVERRIDDEN, **REPRODUCED}[function]
+    assert digest(function) == expected, (
+        f"{function.__qualname__} changed upstream: read it again, adapt ours, then update the digest"
     )
