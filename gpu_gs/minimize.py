@@ -38,7 +38,7 @@ class MinimizeResult:
         x: Points. shape: (b, d)
         value: Values. shape: (b,)
         gradient: Gradients. shape: (b, d)
-        iterations: Steps of the row that took the most.
+        iterations: Trial steps of the row that took the most.
         evaluations: Calls of the function, each for all rows still in the batch.
         converged: Which rows met a tolerance (the others ran out of iterations or of descent). shape: (b,)
         inverse_hessian: The last approximations H, ready to be handed in as ``H0``; None above ``DENSE_UP_TO``
@@ -159,7 +159,7 @@ def minimize(
         x0: Starting points, moved into the box. shape: (b, d)
         lower: Lower bounds, broadcast over rows; equal bounds freeze a coordinate. shape: (d,) or (b, d)
         upper: Upper bounds. shape: (d,) or (b, d)
-        max_iterations: Quasi-Newton steps of a row at the most.
+        max_iterations: Trial steps at the most, those included that turn out too long.
         gradient_tolerance: A row converges when its projected gradient is smaller, in the largest component.
         value_tolerance: A row converges when a step gains less than this, relative to max(|f|, 1).
         first_step: Largest component of the very first trial step, in units of ``scale``, per coordinate if a tensor.
@@ -177,107 +177,109 @@ def minimize(
     x = x0.clamp(l, u)
     rows = torch.arange(b, device=x0.device)
     f, g = value_and_grad(x, rows)
-    evaluations, turn = 1, 0
+    turn = 0
     unit = torch.ones_like(x0[0]) if scale is None else scale  # shape: (d,)
     length = torch.as_tensor(first_step, dtype=x0.dtype, device=x0.device)
     dense = d <= DENSE_UP_TO
     H = _Dense(unit * unit, b, H0) if dense else _Limited(unit * unit, b)
-    # Rows whose H carries no curvature yet; None once there are none.
-    fresh = torch.full_like(rows, H0 is None or not dense, dtype=torch.bool)
+    any_fresh = H0 is None or not dense
+    fresh = torch.full_like(rows, any_fresh, dtype=torch.bool)  # rows whose H carries no curvature yet
 
-    def some(mask: Tensor) -> bool:
-        """Whether a mask is worth acting on: on the CPU we look; elsewhere looking costs more than acting."""
-        return not compact or bool(mask.any())
+    def surely_all(mask: Tensor) -> bool:
+        """Whether a mask needs no action. On the CPU we look; elsewhere looking costs more than acting."""
+        return compact and bool(mask.all())
 
     def direction(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """p, and the size of the projected gradient. shape: (a, d), (a,)"""
         residual = (x - g).clamp_(l, u).sub_(x)
         free = residual != 0
-        some_bound = some(~free)
-        gf = g * free if some_bound else g
-        p = H.times(gf).neg_()
+        all_free = surely_all(free)
+        if not all_free:
+            free = free.to(g.dtype)
+            g = g * free
+        p = H.times(g).neg_()
         if any_fresh:
-            scaled = gf * unit
+            scaled = g * unit
             steepest = scaled * unit * -length / scaled.abs().amax(-1, keepdim=True).clamp_min(1e-300)
             p = torch.where(fresh.unsqueeze(-1), steepest, p)
-        return p * free if some_bound else p, residual.abs_().amax(-1)
+        return p if all_free else p.mul_(free), residual.abs_().amax(-1)
 
-    any_fresh = some(fresh)
     p, size = direction(x, g)
-    converged = size <= gradient_tolerance
-    done = converged | ~f.isfinite() if max_iterations > 0 else torch.ones_like(converged)
+    done = (size <= gradient_tolerance) | ~f.isfinite()
+    hopeless = ~f.isfinite()
     t = torch.ones_like(f)
-    steps = torch.zeros_like(rows)
-    ended = [tensor.clone() for tensor in (x, f, g, converged, steps, fresh)]
+    ended = [tensor.clone() for tensor in (x, f, g, done, hopeless, fresh)]
     ended_H = H.H.clone() if isinstance(H, _Dense) else None
 
     while True:
-        finished = int(done.sum()) if compact or turn % TURNS_BETWEEN_SYNCHRONIZATIONS == 0 else -1
-        if finished == len(rows) or (compact and finished > LEAVE_TOGETHER * len(rows)):
-            for to, now in zip(ended, (x, f, g, converged, steps, fresh), strict=True):
+        look = compact or turn % TURNS_BETWEEN_SYNCHRONIZATIONS == 0 or turn == max_iterations
+        finished = done.tolist().count(True) if look else 0  # the one host synchronization
+        last = look and (finished == len(rows) or turn == max_iterations)
+        if last or (compact and finished > LEAVE_TOGETHER * len(rows)):
+            for to, now in zip(ended, (x, f, g, done, hopeless, fresh), strict=True):
                 to[rows] = now
             if ended_H is not None:
                 ended_H[rows] = H.H
-            if finished == len(rows):
+            if last:
                 break
             stay = ~done
-            rows, x, f, g, p, t, steps = (tensor[stay] for tensor in (rows, x, f, g, p, t, steps))
-            l, u, fresh, converged, done = (tensor[stay] for tensor in (l, u, fresh, converged, done))
+            x, f, g, p, t, l, u = (tensor[stay] for tensor in (x, f, g, p, t, l, u))
+            rows, fresh, hopeless, done = (tensor[stay] for tensor in (rows, fresh, hopeless, done))
             H.select(stay)
-            finished = 0
+        elif finished or not compact:
+            t.masked_fill_(done, 0.0)  # they stand still
         turn += 1
-        if finished:
-            p = p * ~done.unsqueeze(-1)  # they stand still
         trial = torch.addcmul(x, t.unsqueeze(-1), p).clamp_(l, u)
         f_trial, g_trial = value_and_grad(trial, rows)
-        evaluations += 1
         s, y = trial - x, g_trial - g
         gain = torch.linalg.vecdot(g, s)  # negative: what the slope promises
         sy = torch.linalg.vecdot(s, y)
-        good = (f_trial <= torch.add(f, gain, alpha=ARMIJO)) & (f_trial > -torch.inf) & (sy.abs() < torch.inf)
+        finite = (sy - f_trial).abs_() < torch.inf
+        good = (f_trial <= torch.add(f, gain, alpha=ARMIJO)).logical_and_(finite)
         tolerance = f.abs().clamp_min_(1.0).mul_(value_tolerance)
-        moved, settled, failed = good, f - f_trial <= tolerance, None
-        shrunk = t
-        if some(~good):
+        settled = f - f_trial <= tolerance
+        curved = sy > LEAST_CURVATURE * gain.abs()
+        all_good = surely_all(good)
+        if all_good:
+            x, f, g = trial, f_trial, g_trial
+        else:
             # The minimum of the parabola through f, its slope and the trial value, within [0.1, 0.5] of the step.
-            shrunk = t * (gain / (-2 * (f_trial - f - gain))).clamp_(0.1, 0.5).nan_to_num_(nan=0.1)
-            failed = ~good & ((gain >= 0) | (shrunk < SMALLEST_STEP))
+            shrunk = (gain / (-2 * (f_trial - f - gain))).clamp_(0.1, 0.5).nan_to_num_(nan=0.1).mul_(t)
+            failed = (shrunk < SMALLEST_STEP).logical_and_(~good)
             # A step that was too long and promised less than the tolerance: so will a shorter one.
-            settled = torch.where(good, settled, (gain < 0) & (-gain <= tolerance) & f_trial.isfinite())
-            moved = good | failed
+            promises_little = (gain >= -tolerance).logical_and_(gain < 0)
+            settled = torch.where(good, settled, promises_little.logical_and_(finite))
+            if not surely_all(finite):
+                y = torch.where(finite.unsqueeze(-1), y, 0.0)
+            curved.logical_and_(good)
             column = good.unsqueeze(-1)
             x, f, g = torch.where(column, trial, x), torch.where(good, f_trial, f), torch.where(column, g_trial, g)
-            y, sy = torch.where(column, y, 0.0), torch.where(good, sy, 0.0)
-        else:
-            x, f, g = trial, f_trial, g_trial
-        curved = sy > LEAST_CURVATURE * gain.abs()
+        stepped = s != 0
+        if not surely_all(stepped):  # H_ff must map the free part of y to s: the rest of y would spoil it
+            y = y * stepped
         H.update(s, y, sy, torch.where(curved, sy.reciprocal(), 0.0), fresh if any_fresh else None)
-        hopeless = None
-        if failed is not None:  # start over along the gradient, once
-            hopeless = failed & fresh
+        if any_fresh:
+            fresh = fresh & ~curved
+            any_fresh = not compact or bool(fresh.any())
+        moved = good
+        if not all_good and not surely_all(~failed):  # start over along the gradient, once
+            hopeless = hopeless | (failed & fresh & ~done)
+            done = done | hopeless
             H.reset(failed)
-        if any_fresh or failed is not None:
-            fresh = fresh & ~curved if failed is None else (fresh & ~curved) | failed
-            any_fresh = some(fresh)
+            fresh, any_fresh, moved = fresh | failed, True, good | failed
         p_next, size = direction(x, g)
-        if failed is None:
+        if all_good:
             p, t = p_next, torch.ones_like(t)
         else:
             p, t = torch.where(moved.unsqueeze(-1), p_next, p), torch.where(moved, 1.0, shrunk)
-        active = ~done
-        steps = steps + (good & active)
-        reached = (settled | (size <= gradient_tolerance)) & active
-        converged = converged | reached
-        done = done | reached | (steps >= max_iterations)
-        if hopeless is not None:
-            done = done | hopeless
+        done = done | settled | (size <= gradient_tolerance)
     return MinimizeResult(
         x=ended[0],
         value=ended[1],
         gradient=ended[2],
-        iterations=int(ended[4].max()) if b else 0,
-        evaluations=evaluations,
-        converged=ended[3],
+        iterations=turn,
+        evaluations=turn + 1,
+        converged=ended[3] & ~ended[4],
         inverse_hessian=ended_H,
         curved=~ended[5],
     )
