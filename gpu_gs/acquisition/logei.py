@@ -69,6 +69,7 @@ class LogEI:
         self.best = best.reshape(-1)
         self.weight = weight
         self.predictor = Predictor(state, weight)
+        self.lengths = state.scale
         self._best = best.reshape(-1) * weight
 
     def _standardized(self, mean: Tensor, sigma: Tensor) -> Tensor:
@@ -100,10 +101,10 @@ class LogEI:
         # d log h / d u = Phi / h, and d(log EI) / d sigma = (1 - u Phi / h) / sigma = phi / (h sigma).
         if log_h_u.dim() == 1:
             value = log_h_u + sigma.log()
-            return value, query.pull_back(Phi_ratio / sigma, phi_ratio.div_(query.variance).mul_(0.25))
+            return value, query.pull_back(Phi_ratio / sigma, phi_ratio.div_(query.variance).mul_(0.5))
         value = torch.logsumexp(log_h_u, dim=-1) - math.log(log_h_u.shape[-1]) + sigma.log()
         share = torch.softmax(log_h_u, dim=-1)
         d_mean = share * Phi_ratio / sigma.unsqueeze(-1)
         if query.mean.dim() == 1:
             d_mean = d_mean.sum(-1)
-        return value, query.pull_back(d_mean, torch.linalg.vecdot(share, phi_ratio) / (4 * query.variance))
+        return value, query.pull_back(d_mean, torch.linalg.vecdot(share, phi_ratio) / (2 * query.variance))

@@ -83,12 +83,12 @@ class Prediction:
     mean: Tensor
     variance: Tensor
 
-    def pull_back(self, d_mean: Tensor, half_d_variance: Tensor) -> Tensor:
+    def pull_back(self, d_mean: Tensor, d_variance: Tensor) -> Tensor:
         """d f / d x for f with the given derivatives in ``mean`` and ``variance``; see ``Query.pull_back``.
 
         Args:
             d_mean: d f / d mean. shape: as mean
-            half_d_variance: d f / d (2 variance). shape: (b,)
+            d_variance: d f / d variance. shape: (b,)
 
         Returns:
             Gradients in raw inputs. shape: (b, d)
@@ -96,6 +96,6 @@ class Prediction:
         p = self.predictor
         Kik = torch.linalg.solve_triangular(p.state.L.T, self.v, upper=True).T  # K^-1 k. shape: (b, n)
         W = d_mean @ p.alpha.T if d_mean.dim() == 2 else d_mean.unsqueeze(-1) * p.alpha
-        W.addcmul_(Kik, half_d_variance.unsqueeze(-1), value=-4).mul_(self.w)
+        W.addcmul_(Kik, d_variance.unsqueeze(-1), value=-2).mul_(self.w)
         pulled = W @ p.pull  # shape: (b, d + 1)
         return torch.addcmul(pulled[:, :-1], pulled[:, -1:], self.z * p.inverse_scale, value=-1)
