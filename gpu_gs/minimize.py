@@ -1,11 +1,16 @@
-"""Batched minimization over a box: projected dense BFGS, every row of the batch a problem of its own.
+"""Batched minimization over a box by projected quasi-Newton steps, every row of the batch a problem of its own.
 
-Notation: x (b x d) the points, g their gradients, H (b x d x d) approximations of the inverse Hessians, p the search
-directions, t (b) the step lengths, l and u the bounds. A coordinate is *bound* if it sits at a bound and its gradient
-pushes outwards; the others are free, and the step is -H_ff g_f (Bertsekas 1982, "Projected Newton methods").
+Notation: x (b x d) the points, g their gradients, H approximations of the inverse Hessians, p the search directions,
+t (b) the step lengths, l and u the bounds; s = x' - x and y = g' - g of a step, D = diag(scale)^2 the first H.
+A coordinate is *bound* if it sits at a bound and its gradient pushes outwards; the others are free, and the step is
+-H_ff g_f (Bertsekas 1982, "Projected Newton methods").
 
-Dense matrices cost b d^2 numbers: 16 restarts of 100 parameters are 1.3 MB. Rows that have converged leave the batch
-on the CPU; on CUDA too, so far.
+One turn of the loop is one call of the function for all rows: a row whose step is good takes it and gets a new
+direction, a row whose step is not tries a shorter one next time. No row waits for the line search of another.
+
+H is a dense matrix for each row up to ``DENSE_UP_TO`` coordinates (BFGS), and above that the last ``HISTORY`` pairs
+(s, y) (L-BFGS, Nocedal & Wright 2006, algorithm 7.4). On the CPU rows that are done leave the batch; on CUDA shapes
+stay as they are, such rows stand still, and the host looks only every few turns whether all are done.
 """
 
 from collections.abc import Callable
@@ -15,7 +20,14 @@ import torch
 from torch import Tensor
 
 ARMIJO = 1e-4
-LINE_SEARCH_STEPS = 15
+SMALLEST_STEP = 1e-8
+LEAST_CURVATURE = 1e-6
+"""A pair (s, y) is used if the slope along s changed by more than this share."""
+DENSE_UP_TO = 50
+HISTORY = 10
+TURNS_BETWEEN_SYNCHRONIZATIONS = 8
+LEAVE_TOGETHER = 0.25
+"""Rows that are done leave the batch when they are more than this share of it: leaving costs as much as 30 operations."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +38,12 @@ class MinimizeResult:
         x: Points. shape: (b, d)
         value: Values. shape: (b,)
         gradient: Gradients. shape: (b, d)
-        iterations: Iterations of the row that took the most.
+        iterations: Trial steps of the row that took the most.
         evaluations: Calls of the function, each for all rows still in the batch.
         converged: Which rows met a tolerance (the others ran out of iterations or of descent). shape: (b,)
+        inverse_hessian: The last approximations H, ready to be handed in as ``H0``; None above ``DENSE_UP_TO``
+            coordinates. shape: (b, d, d)
+        curved: Which rows' H carries curvature. shape: (b,)
     """
 
     x: Tensor
@@ -37,11 +52,89 @@ class MinimizeResult:
     iterations: int
     evaluations: int
     converged: Tensor
+    inverse_hessian: Tensor | None
+    curved: Tensor
 
 
 def projected_gradient_norm(x: Tensor, g: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """Largest component of the step that a unit gradient step may take inside the box. shape: (b,)"""
     return ((x - g).clamp(lower, upper) - x).abs().amax(dim=-1)
+
+
+class _Dense:
+    """H as matrices (b x d x d): BFGS."""
+
+    def __init__(self, first: Tensor, b: int, H0: Tensor | None) -> None:
+        self.first = torch.diag(first)  # shape: (d, d)
+        self.H = (self.first if H0 is None else H0).expand(b, -1, -1).clone()
+
+    def times(self, g: Tensor) -> Tensor:
+        """H g. shape: (a, d) -> (a, d)"""
+        return torch.bmm(self.H, g.unsqueeze(-1)).squeeze(-1)
+
+    def update(self, s: Tensor, y: Tensor, sy: Tensor, inverse_sy: Tensor, fresh: Tensor | None) -> None:
+        """H + s q^T + q s^T with q = (1 + y^T H y / s^T y) / (2 s^T y) s - H y / s^T y.
+
+        Rows with ``inverse_sy`` = 0 keep theirs; that of a fresh row is scaled to y^T H y = s^T y first.
+        """
+        Hy = self.times(y)
+        yHy = torch.linalg.vecdot(y, Hy)
+        if fresh is not None:
+            factor = torch.where(fresh & (inverse_sy > 0), sy / yHy, 1.0)
+            self.H *= factor[:, None, None]
+            Hy, yHy = Hy * factor.unsqueeze(-1), yHy * factor
+        along = torch.addcmul(inverse_sy, yHy * inverse_sy, inverse_sy).mul_(0.5)
+        q = (s * along.unsqueeze(-1)).addcmul_(Hy, inverse_sy.unsqueeze(-1), value=-1)
+        self.H.baddbmm_(torch.stack((s, q), -1), torch.stack((q, s), -2))
+
+    def reset(self, which: Tensor) -> None:
+        self.H = torch.where(which[:, None, None], self.first, self.H)
+
+    def select(self, keep: Tensor) -> None:
+        self.H = self.H[keep]
+
+
+class _Limited:
+    """H as the last pairs (s, y) (m x b x d) of each row: L-BFGS. A pair with 1 / s^T y = 0 has no effect."""
+
+    def __init__(self, first: Tensor, b: int) -> None:
+        self.first = first
+        self.s = first.new_zeros(HISTORY, b, len(first))
+        self.y = torch.zeros_like(self.s)
+        self.inverse_sy = first.new_zeros(HISTORY, b, 1)
+        self.factor = first.new_ones(b, 1)
+
+    def times(self, g: Tensor) -> Tensor:
+        """H g, by the two loops. shape: (a, d) -> (a, d)"""
+        q = g.clone()
+        weights = []
+        for i in reversed(range(HISTORY)):
+            weights.append((self.s[i] * q).sum(-1, keepdim=True) * self.inverse_sy[i])
+            q.addcmul_(weights[-1], self.y[i], value=-1)
+        q.mul_(self.first).mul_(self.factor)
+        for i in range(HISTORY):
+            beta = (self.y[i] * q).sum(-1, keepdim=True) * self.inverse_sy[i]
+            q.addcmul_(weights.pop() - beta, self.s[i])
+        return q
+
+    def update(self, s: Tensor, y: Tensor, sy: Tensor, inverse_sy: Tensor, fresh: Tensor | None) -> None:
+        """The pair takes the place of a row's oldest; rows with ``inverse_sy`` = 0 keep theirs."""
+        inverse_sy = inverse_sy.unsqueeze(-1)
+        curved = inverse_sy > 0
+        self.s = torch.where(curved, torch.cat((self.s[1:], s.unsqueeze(0))), self.s)
+        self.y = torch.where(curved, torch.cat((self.y[1:], y.unsqueeze(0))), self.y)
+        self.inverse_sy = torch.where(
+            curved, torch.cat((self.inverse_sy[1:], inverse_sy.unsqueeze(0))), self.inverse_sy
+        )
+        self.factor = torch.where(curved, (sy / (y * y * self.first).sum(-1)).unsqueeze(-1), self.factor)
+
+    def reset(self, which: Tensor) -> None:
+        self.inverse_sy = self.inverse_sy * ~which.unsqueeze(-1)
+        self.factor = torch.where(which.unsqueeze(-1), 1.0, self.factor)
+
+    def select(self, keep: Tensor) -> None:
+        self.s, self.y, self.inverse_sy = self.s[:, keep], self.y[:, keep], self.inverse_sy[:, keep]
+        self.factor = self.factor[keep]
 
 
 def minimize(
@@ -54,6 +147,9 @@ def minimize(
     gradient_tolerance: float = 1e-6,
     value_tolerance: float = 1e-10,
     first_step: float | Tensor = 0.1,
+    scale: Tensor | None = None,
+    H0: Tensor | None = None,
+    compact: bool | None = None,
 ) -> MinimizeResult:
     """Minimizes b functions at once from b starting points.
 
@@ -63,92 +159,127 @@ def minimize(
         x0: Starting points, moved into the box. shape: (b, d)
         lower: Lower bounds, broadcast over rows; equal bounds freeze a coordinate. shape: (d,) or (b, d)
         upper: Upper bounds. shape: (d,) or (b, d)
-        max_iterations: Quasi-Newton steps at the most.
+        max_iterations: Trial steps at the most, those included that turn out too long.
         gradient_tolerance: A row converges when its projected gradient is smaller, in the largest component.
         value_tolerance: A row converges when a step gains less than this, relative to max(|f|, 1).
-        first_step: Largest component of the very first trial step, per coordinate if a tensor.
+        first_step: Largest component of the very first trial step, in units of ``scale``, per coordinate if a tensor.
+        scale: Lengths over which the function varies: steepest descent is meant in their units. shape: (d,)
+        H0: Inverse Hessians to begin with, positive definite. Not above ``DENSE_UP_TO`` coordinates.
+            shape: (d, d) or (b, d, d)
+        compact: Whether rows that are done leave the batch; None: on the CPU.
 
     Returns:
         The best points found, never worse than the starting points.
     """
-    lower, upper = lower.expand_as(x0), upper.expand_as(x0)
-    x_all = x0.clamp(lower, upper)
-    rows = torch.arange(len(x0), device=x0.device)
-    f_all, g_all = value_and_grad(x_all, rows)
-    evaluations, iterations = 1, 0
-    f_all, g_all, x_all = f_all.clone(), g_all.clone(), x_all.clone()
-    converged = projected_gradient_norm(x_all, g_all, lower, upper) <= gradient_tolerance
-    rows = rows[~converged & f_all.isfinite()]
-    x, f, g = x_all[rows], f_all[rows], g_all[rows]
-    l, u = lower[rows], upper[rows]
-    d = x0.shape[-1]
-    identity = torch.eye(d, dtype=x0.dtype, device=x0.device)
-    H = identity.expand(len(rows), d, d).clone()
-    fresh = torch.ones(len(rows), dtype=torch.bool, device=x0.device)  # rows whose H carries no curvature yet
-    scale = torch.as_tensor(first_step, dtype=x0.dtype, device=x0.device)
+    b, d = x0.shape
+    compact = x0.device.type == "cpu" if compact is None else compact
+    l, u = lower.expand_as(x0), upper.expand_as(x0)
+    x = x0.clamp(l, u)
+    rows = torch.arange(b, device=x0.device)
+    f, g = value_and_grad(x, rows)
+    turn = 0
+    unit = torch.ones_like(x0[0]) if scale is None else scale  # shape: (d,)
+    length = torch.as_tensor(first_step, dtype=x0.dtype, device=x0.device)
+    dense = d <= DENSE_UP_TO
+    H = _Dense(unit * unit, b, H0) if dense else _Limited(unit * unit, b)
+    any_fresh = H0 is None or not dense
+    fresh = torch.full_like(rows, any_fresh, dtype=torch.bool)  # rows whose H carries no curvature yet
 
-    while len(rows) and iterations < max_iterations:
-        iterations += 1
-        free = ~(((x <= l) & (g > 0)) | ((x >= u) & (g < 0)))
-        gf = g * free
-        p = -(H @ gf.unsqueeze(-1)).squeeze(-1) * free
-        slope = (p * g).sum(-1)
-        reset = slope >= -1e-16 * gf.abs().amax(-1)
-        start = fresh | reset
-        steepest = -gf * scale
-        steepest = steepest / gf.abs().amax(-1, keepdim=True).clamp_min(1e-300)
-        p = torch.where(start.unsqueeze(-1), steepest, p)
-        H[start] = identity
+    def surely_all(mask: Tensor) -> bool:
+        """Whether a mask needs no action. On the CPU we look; elsewhere looking costs more than acting."""
+        return compact and bool(mask.all())
 
-        t = torch.ones_like(f)
-        x_new, f_new, g_new = x.clone(), f.clone(), g.clone()
-        searching = torch.arange(len(rows), device=x0.device)
-        accepted = torch.zeros_like(fresh)
-        for _ in range(LINE_SEARCH_STEPS):
-            trial = (x[searching] + t[searching].unsqueeze(-1) * p[searching]).clamp(l[searching], u[searching])
-            f_trial, g_trial = value_and_grad(trial, rows[searching])
-            evaluations += 1
-            gain = (g[searching] * (trial - x[searching])).sum(-1)  # negative: what the slope promises
-            good = f_trial.isfinite() & (f_trial <= f[searching] + ARMIJO * gain) & g_trial.isfinite().all(-1)
-            taken = searching[good]
-            x_new[taken], f_new[taken], g_new[taken] = trial[good], f_trial[good], g_trial[good]
-            accepted[taken] = True
-            # The minimum of the parabola through f, its slope and the trial value, within [0.1, 0.5] of the step.
-            excess = f_trial - f[searching] - gain
-            shrink = torch.where(
-                f_trial.isfinite() & (excess > 0), (-gain / (2 * excess)).clamp(0.1, 0.5), torch.full_like(gain, 0.1)
-            )
-            t[searching] = t[searching] * shrink
-            searching = searching[~good]
-            if len(searching) == 0:  # the one host synchronization of a step
+    def direction(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """p, and the size of the projected gradient. shape: (a, d), (a,)"""
+        residual = (x - g).clamp_(l, u).sub_(x)
+        free = residual != 0
+        all_free = surely_all(free)
+        if not all_free:
+            free = free.to(g.dtype)
+            g = g * free
+        p = H.times(g).neg_()
+        if any_fresh:
+            scaled = g * unit
+            steepest = scaled * unit * -length / scaled.abs().amax(-1, keepdim=True).clamp_min(1e-300)
+            p = torch.where(fresh.unsqueeze(-1), steepest, p)
+        return p if all_free else p.mul_(free), residual.abs_().amax(-1)
+
+    p, size = direction(x, g)
+    done = (size <= gradient_tolerance) | ~f.isfinite()
+    hopeless = ~f.isfinite()
+    t = torch.ones_like(f)
+    ended = [tensor.clone() for tensor in (x, f, g, done, hopeless, fresh)]
+    ended_H = H.H.clone() if isinstance(H, _Dense) else None
+
+    while True:
+        look = compact or turn % TURNS_BETWEEN_SYNCHRONIZATIONS == 0 or turn == max_iterations
+        finished = done.tolist().count(True) if look else 0  # the one host synchronization
+        last = look and (finished == len(rows) or turn == max_iterations)
+        if last or (compact and finished > LEAVE_TOGETHER * len(rows)):
+            for to, now in zip(ended, (x, f, g, done, hopeless, fresh), strict=True):
+                to[rows] = now
+            if ended_H is not None:
+                ended_H[rows] = H.H
+            if last:
                 break
-
-        s, y = x_new - x, g_new - g
-        sy, yy = (s * y).sum(-1), (y * y).sum(-1)
-        curved = accepted & (sy > 1e-10 * (s * s).sum(-1).sqrt() * yy.sqrt())
-        H = _updated(H, s, y, sy, yy, curved, start)
-        fresh = (fresh | reset) & ~curved
-        small = (f - f_new) <= value_tolerance * f_new.abs().clamp_min(1.0)
-        x, f, g = x_new, f_new, g_new
-        flat = projected_gradient_norm(x, g, l, u) <= gradient_tolerance
-        done = flat | (small & accepted) | (~accepted & start)
-        fresh = fresh | ~accepted  # a failed search starts over along the gradient
-        x_all[rows], f_all[rows], g_all[rows] = x, f, g
-        converged[rows] = flat | (small & accepted)
-        keep = ~done
-        rows, x, f, g, H, fresh, l, u = rows[keep], x[keep], f[keep], g[keep], H[keep], fresh[keep], l[keep], u[keep]
-    return MinimizeResult(x_all, f_all, g_all, iterations, evaluations, converged)
-
-
-def _updated(H: Tensor, s: Tensor, y: Tensor, sy: Tensor, yy: Tensor, curved: Tensor, start: Tensor) -> Tensor:
-    """The BFGS update of the inverse where the curvature is positive; the first one scales the identity."""
-    first = start & curved
-    safe_sy = sy.where(curved, torch.ones_like(sy))
-    factor = torch.where(first, sy / yy.clamp_min(1e-300), torch.ones_like(sy))
-    H = H * factor[:, None, None]
-    Hy = (H @ y.unsqueeze(-1)).squeeze(-1)  # shape: (b, d)
-    yHy = (y * Hy).sum(-1)
-    rank_one = ((1 + yHy / safe_sy) / safe_sy)[:, None, None] * (s.unsqueeze(-1) * s.unsqueeze(-2))
-    cross = (Hy.unsqueeze(-1) * s.unsqueeze(-2)) / safe_sy[:, None, None]
-    update = rank_one - cross - cross.transpose(-1, -2)
-    return H + update * curved[:, None, None]
+            stay = ~done
+            x, f, g, p, t, l, u = (tensor[stay] for tensor in (x, f, g, p, t, l, u))
+            rows, fresh, hopeless, done = (tensor[stay] for tensor in (rows, fresh, hopeless, done))
+            H.select(stay)
+        elif finished or not compact:
+            t.masked_fill_(done, 0.0)  # they stand still
+        turn += 1
+        trial = torch.addcmul(x, t.unsqueeze(-1), p).clamp_(l, u)
+        f_trial, g_trial = value_and_grad(trial, rows)
+        s, y = trial - x, g_trial - g
+        gain = torch.linalg.vecdot(g, s)  # negative: what the slope promises
+        sy = torch.linalg.vecdot(s, y)
+        finite = (sy - f_trial).abs_() < torch.inf
+        good = (f_trial <= torch.add(f, gain, alpha=ARMIJO)).logical_and_(finite)
+        tolerance = f.abs().clamp_min_(1.0).mul_(value_tolerance)
+        settled = f - f_trial <= tolerance
+        curved = sy > LEAST_CURVATURE * gain.abs()
+        all_good = surely_all(good)
+        if all_good:
+            x, f, g = trial, f_trial, g_trial
+        else:
+            # The minimum of the parabola through f, its slope and the trial value, within [0.1, 0.5] of the step.
+            shrunk = (gain / (-2 * (f_trial - f - gain))).clamp_(0.1, 0.5).nan_to_num_(nan=0.1).mul_(t)
+            failed = (shrunk < SMALLEST_STEP).logical_and_(~good)
+            # A step that was too long and promised less than the tolerance: so will a shorter one.
+            promises_little = (gain >= -tolerance).logical_and_(gain < 0)
+            settled = torch.where(good, settled, promises_little.logical_and_(finite))
+            if not surely_all(finite):
+                y = torch.where(finite.unsqueeze(-1), y, 0.0)
+            curved.logical_and_(good)
+            column = good.unsqueeze(-1)
+            x, f, g = torch.where(column, trial, x), torch.where(good, f_trial, f), torch.where(column, g_trial, g)
+        stepped = s != 0
+        if not surely_all(stepped):  # H_ff must map the free part of y to s: the rest of y would spoil it
+            y = y * stepped
+        H.update(s, y, sy, torch.where(curved, sy.reciprocal(), 0.0), fresh if any_fresh else None)
+        if any_fresh:
+            fresh = fresh & ~curved
+            any_fresh = not compact or bool(fresh.any())
+        moved = good
+        if not all_good and not surely_all(~failed):  # start over along the gradient, once
+            hopeless = hopeless | (failed & fresh & ~done)
+            done = done | hopeless
+            H.reset(failed)
+            fresh, any_fresh, moved = fresh | failed, True, good | failed
+        p_next, size = direction(x, g)
+        if all_good:
+            p, t = p_next, torch.ones_like(t)
+        else:
+            p, t = torch.where(moved.unsqueeze(-1), p_next, p), torch.where(moved, 1.0, shrunk)
+        done = done | settled | (size <= gradient_tolerance)
+    return MinimizeResult(
+        x=ended[0],
+        value=ended[1],
+        gradient=ended[2],
+        iterations=turn,
+        evaluations=turn + 1,
+        converged=ended[3] & ~ended[4],
+        inverse_hessian=ended_H,
+        curved=~ended[5],
+    )

@@ -11,25 +11,44 @@ import torch
 from torch import Tensor
 
 from gpu_gs.gp.posterior import PosteriorState
+from gpu_gs.gp.predictor import Predictor
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2)
-ASYMPTOTIC_BELOW = -1e3
+ROOT_HALF = math.sqrt(0.5)
+ROOT_HALF_PI = math.sqrt(math.pi / 2)
+FAR_BELOW, FAR_ABOVE = -100.0, 30.0
+
+
+def log_h_and_ratios(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log h, Phi / h and phi / h, for all u (float64). shape: any
+
+    With the ratio t = Phi / phi = sqrt(pi / 2) erfcx(-u / sqrt 2), h = phi (1 + u t). Below -100 the sum cancels:
+    h = phi / u^2 (1 - 3 / u^2 + 15 / u^4 - 105 / u^6) to 1e-13. Above 30, h = u to rounding.
+    """
+    inner = u.clamp(FAR_BELOW, FAR_ABOVE)
+    t = torch.special.erfcx(inner * -ROOT_HALF).mul_(ROOT_HALF_PI)
+    h_over_phi = (inner * t).add_(1.0)
+    log_h = torch.addcmul(h_over_phi.log(), inner, inner, value=-0.5).sub_(HALF_LOG_2PI)
+    phi_ratio = h_over_phi.reciprocal_()
+    Phi_ratio = t.mul_(phi_ratio)
+    inside = inner == u
+    if u.is_cuda or not bool(inside.all()):  # looking is cheap on the CPU only
+        below = u.clamp_max(FAR_BELOW)
+        r = 1 / (below * below)
+        series = 1 - r * (3 - r * (15 - 105 * r))
+        log_below = (r * series).log() - 0.5 * below * below - HALF_LOG_2PI
+        phi_below = 1 / (r * series)
+        above = u.clamp_min(FAR_ABOVE)
+        is_below = u < FAR_BELOW
+        log_h = torch.where(inside, log_h, torch.where(is_below, log_below, above.log()))
+        phi_ratio = torch.where(inside, phi_ratio, torch.where(is_below, phi_below, 0.0))
+        Phi_ratio = torch.where(inside, Phi_ratio, torch.where(is_below, (phi_below - 1) / -below, 1 / above))
+    return log_h, Phi_ratio, phi_ratio
 
 
 def log_h(u: Tensor) -> Tensor:
     """log(phi(u) + u Phi(u)), to rounding for all u (float64). shape: any"""
-    direct = u.clamp_min(-1.0)
-    upper = (torch.exp(-0.5 * direct * direct - HALF_LOG_2PI) + direct * torch.special.ndtr(direct)).log()
-    # Below -1 the two terms cancel: factor phi out, h = phi (1 - |u| erfcx(|u| / sqrt 2) sqrt(pi / 2)).
-    middle = u.clamp(ASYMPTOTIC_BELOW, -1.0)
-    log_product = torch.log(torch.special.erfcx(-middle / math.sqrt(2)) * -middle) + HALF_LOG_HALF_PI
-    lower = -0.5 * middle * middle - HALF_LOG_2PI + torch.log(-torch.expm1(log_product))
-    # Far below, h = phi / u^2 (1 - 3 / u^2 + ...); the next term is 15 / u^4 = 1.5e-11.
-    far = u.clamp_max(ASYMPTOTIC_BELOW)
-    inverse = 1 / (far * far)
-    asymptotic = -0.5 * far * far - HALF_LOG_2PI + torch.log(inverse) + torch.log1p(-3 * inverse)
-    return torch.where(u > -1, upper, torch.where(u > ASYMPTOTIC_BELOW, lower, asymptotic))
+    return log_h_and_ratios(u)[0]
 
 
 class LogEI:
@@ -49,29 +68,43 @@ class LogEI:
         self.state = state
         self.best = best.reshape(-1)
         self.weight = weight
+        self.predictor = Predictor(state, weight)
+        self.lengths = state.scale
+        self._best = best.reshape(-1) * weight
 
     def _standardized(self, mean: Tensor, sigma: Tensor) -> Tensor:
-        """u. shape: (b,) or (b, S), (b,) -> (b, S)"""
-        return self.weight * (mean.reshape(len(sigma), -1) - self.best) / sigma.unsqueeze(-1)
+        """u. shape: (b,) or (b, S), (b,) -> the same, (b,) if S = 1"""
+        if mean.dim() == 1 and len(self._best) > 1:
+            mean = mean.unsqueeze(-1)
+        improvement = mean - self._best
+        if improvement.dim() == 2:
+            sigma = sigma.unsqueeze(-1)
+        return improvement.div_(sigma)
 
     def value(self, X: Tensor) -> Tensor:
         """shape: (b, d) -> (b,)"""
-        mean, variance = self.state.mean_and_variance(X)
+        _, k, _ = self.predictor.kernel(X)
+        return self._value(self.predictor.mean(k), self.predictor.solve(k)[1])
+
+    def _value(self, mean: Tensor, variance: Tensor) -> Tensor:
         sigma = variance.sqrt()
-        u = self._standardized(mean, sigma)
-        return torch.logsumexp(log_h(u), dim=-1) - math.log(u.shape[-1]) + sigma.log()
+        log_h_u = log_h(self._standardized(mean, sigma))
+        if log_h_u.dim() == 2:
+            log_h_u = torch.logsumexp(log_h_u, dim=-1) - math.log(log_h_u.shape[-1])
+        return log_h_u + sigma.log()
 
     def value_and_grad(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """shape: (b, d) -> (b,), (b, d)"""
-        query = self.state.query(X)
+        query = self.predictor.at(X)
         sigma = query.variance.sqrt()
-        u = self._standardized(query.mean, sigma)
-        log_h_u = log_h(u)
-        value = torch.logsumexp(log_h_u, dim=-1) - math.log(u.shape[-1]) + sigma.log()
-        share = torch.softmax(log_h_u, dim=-1)
+        log_h_u, Phi_ratio, phi_ratio = log_h_and_ratios(self._standardized(query.mean, sigma))
         # d log h / d u = Phi / h, and d(log EI) / d sigma = (1 - u Phi / h) / sigma = phi / (h sigma).
-        d_mean = self.weight * share * torch.exp(torch.special.log_ndtr(u) - log_h_u) / sigma.unsqueeze(-1)
+        if log_h_u.dim() == 1:
+            value = log_h_u + sigma.log()
+            return value, query.pull_back(Phi_ratio / sigma, phi_ratio.div_(query.variance).mul_(0.5))
+        value = torch.logsumexp(log_h_u, dim=-1) - math.log(log_h_u.shape[-1]) + sigma.log()
+        share = torch.softmax(log_h_u, dim=-1)
+        d_mean = share * Phi_ratio / sigma.unsqueeze(-1)
         if query.mean.dim() == 1:
             d_mean = d_mean.sum(-1)
-        d_sigma = (share * torch.exp(-0.5 * u * u - HALF_LOG_2PI - log_h_u)).sum(-1) / sigma
-        return value, query.pull_back(d_mean, d_sigma / (2 * sigma))
+        return value, query.pull_back(d_mean, torch.linalg.vecdot(share, phi_ratio) / (2 * query.variance))
