@@ -154,7 +154,7 @@ def bench_regret(
         for problem in problems
         for contestant in contestants
     ]
-    lines = run_jobs(jobs, out / "regret.jsonl", workers=workers, done=_progress)
+    lines = run_jobs(jobs, out / "regret.jsonl", workers=workers, done=_progress, forks=True)
     rows: list[dict[str, Any]] = []
     for problem in problems:
         finals = {

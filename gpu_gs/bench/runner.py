@@ -10,8 +10,10 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +49,64 @@ def environment() -> dict[str, Any]:
 
 def run_job(job: Job) -> Job:
     """Runs one job in a process of its own, with ``job["threads"]`` threads; the answer carries the job."""
-    threads = str(job["threads"])
     process = subprocess.run(
         [sys.executable, "-m", "gpu_gs.bench.worker"],
         input=json.dumps(job),
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads)},
+        env=_with_threads(job["threads"]),
     )
     if process.returncode != 0:
-        return {"job": job, "error": process.stderr.strip()[-2000:]}
+        return {"job": job, "error": process.stderr.strip()[-2000:] or f"ended with status {process.returncode}"}
     return {"job": job, "answer": json.loads(process.stdout)}
 
 
+def _with_threads(count: int) -> dict[str, str]:
+    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(count))}
+
+
+class Forks:
+    """Runs jobs of one thread each in processes forked from one that has imported everything; see the worker."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[str] | None = None
+
+    def run_job(self, job: Job) -> Job:
+        """As ``run_job`` of this module; a server that died is started anew for the next job."""
+        if self._server is None:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "gpu_gs.bench.worker", "--forks"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=_with_threads(1),
+            )
+        assert self._server.stdin is not None and self._server.stdout is not None
+        try:
+            self._server.stdin.write(json.dumps(job) + "\n")
+            self._server.stdin.flush()
+            return {"job": job, **json.loads(self._server.stdout.readline())}
+        except (BrokenPipeError, json.JSONDecodeError):
+            self.close()
+            return {"job": job, "error": "the process that runs the jobs ended"}
+
+    def close(self) -> None:
+        if self._server is not None:
+            assert self._server.stdin is not None and self._server.stdout is not None
+            with suppress(BrokenPipeError):
+                self._server.stdin.close()
+            self._server.stdout.close()
+            self._server.wait()
+            self._server = None
+
+
 def run_jobs(
-    jobs: Sequence[Job], results: Path, workers: int = 1, done: Callable[[int, int, Job], None] | None = None
+    jobs: Sequence[Job],
+    results: Path,
+    workers: int = 1,
+    done: Callable[[int, int, Job], None] | None = None,
+    forks: bool = False,
 ) -> list[Job]:
     """Runs what ``results`` does not hold yet, appending each answer as it comes.
 
@@ -71,6 +115,8 @@ def run_jobs(
         results: A JSONL file, made if missing. Failed jobs in it are tried again.
         workers: Jobs at a time; 1 for latency.
         done: Called after each with (finished, all, answer).
+        forks: Fork the processes from one that has imported everything, where the system can: for jobs of one thread
+            that are shorter than the imports.
 
     Returns:
         The answers of ``jobs``, in their order.
@@ -80,10 +126,21 @@ def run_jobs(
     open_jobs = {key: job for key, job in zip(keys, jobs, strict=True) if key not in answers}
     results.parent.mkdir(parents=True, exist_ok=True)
     finished = len(set(keys)) - len(open_jobs)
+    own = threading.local()  # a server for each worker
+    servers: list[Forks] = []
+
+    def run(job: Job) -> Job:
+        if not (forks and hasattr(os, "fork")):
+            return run_job(job)
+        if not hasattr(own, "forks"):
+            own.forks = Forks()
+            servers.append(own.forks)
+        return own.forks.run_job(job)
+
     with ThreadPoolExecutor(max_workers=workers) as pool, results.open("a", encoding="utf-8") as file:
         if results.stat().st_size and not results.read_bytes().endswith(b"\n"):
             file.write("\n")  # after a torn line
-        futures = [pool.submit(run_job, job) for job in open_jobs.values()]
+        futures = [pool.submit(run, job) for job in open_jobs.values()]
         try:
             for future in as_completed(futures):
                 line = future.result()
@@ -97,6 +154,10 @@ def run_jobs(
             for future in futures:
                 future.cancel()
             raise
+        finally:
+            pool.shutdown()
+            for server in servers:
+                server.close()
     return [answers[key] for key in keys]
 
 

@@ -1,13 +1,20 @@
 """One contestant's measurement in a process of its own: ``python -m gpu_gs.bench.worker`` with a job on stdin.
 
 The job and the answer are JSON. The parent sets the thread count through the environment before this starts.
+
+``python -m gpu_gs.bench.worker --forks`` takes a job a line, and forks a process for each from one that has imported
+everything: a whole run of 60 evaluations may take less time than the imports.
 """
 
 import gc
+import importlib
 import json
+import os
 import resource
 import sys
+import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +132,50 @@ def resident_mb() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+KINDS = {"latency": latency, "regret": regret, "memory": memory}
+TO_IMPORT = ("gpu_gs.plugin.strategy", "ax.api.client", "botorch.optim.optimize")
+"""What most contestants import; no CUDA context and no threads come of it."""
+
+
 def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no answer
+    if "--forks" in sys.argv[1:]:
+        serve(answers)
+        return
     job = json.load(sys.stdin)
-    answer = {"latency": latency, "regret": regret, "memory": memory}[job["kind"]](job)
-    json.dump(answer, sys.stdout)
+    json.dump(KINDS[job["kind"]](job), answers)
+    answers.close()
+
+
+def serve(answers: Any) -> None:
+    """Answers each line with a line: ``{"answer": ...}`` or ``{"error": text}``."""
+    for module in TO_IMPORT:
+        importlib.import_module(module)
+    gc.freeze()
+    for line in sys.stdin:
+        job = json.loads(line)
+        with tempfile.TemporaryFile() as errors:
+            child = os.fork()
+            if child == 0:
+                os.dup2(errors.fileno(), 2)
+                os.dup2(errors.fileno(), 1)
+                status = 1
+                try:
+                    answers.write(json.dumps({"answer": KINDS[job["kind"]](job)}) + "\n")
+                    answers.flush()
+                    status = 0
+                except BaseException:
+                    traceback.print_exc()
+                    sys.stderr.flush()
+                finally:
+                    os._exit(status)
+            _, status = os.waitpid(child, 0)
+            if status != 0:
+                errors.seek(max(errors.seek(0, os.SEEK_END) - 2000, 0))
+                text = errors.read().decode("utf-8", "replace").strip()
+                answers.write(json.dumps({"error": text or f"ended with status {status}"}) + "\n")
+                answers.flush()
 
 
 if __name__ == "__main__":
