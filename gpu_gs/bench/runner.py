@@ -5,6 +5,7 @@ parallel, one thread each. A job that fails is a line with its error, not a gap;
 on where it was.
 """
 
+import functools
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def environment() -> dict[str, Any]:
-    """What a figure depends on: versions, processor, number of cores."""
+    """What a figure depends on: versions, processor, number of cores, GPUs."""
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
@@ -43,20 +44,47 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
+        "gpus": list(gpus()),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
 
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+@functools.cache
+def gpus() -> tuple[str, ...]:
+    """The GPUs on which an ask could run, by model; found out in another process, so that this one holds no memory."""
+    code = "from gpu_gs.device import cuda_devices; import json; print(json.dumps([d.model for d in cuda_devices()]))"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return tuple(json.loads(process.stdout.splitlines()[-1])) if process.returncode == 0 else ()
+
+
 def run_job(job: Job) -> Job:
-    """Runs one job in a process of its own, with ``job["threads"]`` threads; the answer carries the job."""
-    process = subprocess.run(
-        [sys.executable, "-m", "gpu_gs.bench.worker"],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_with_threads(job["threads"]),
-    )
+    """Runs one job in a process of its own, with ``job["threads"]`` threads; the answer carries the job.
+
+    A job with a ``limit`` is ended, without an answer, after five times that and the minutes that the start may take.
+    """
+    patience = 5 * job["limit"] + 600 if "limit" in job else None
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "gpu_gs.bench.worker"],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_with_threads(job["threads"]),
+            timeout=patience,
+        )
+    except subprocess.TimeoutExpired:
+        return {"job": job, "error": f"ended after {patience:.0f} seconds"}
     if process.returncode != 0:
         return {"job": job, "error": process.stderr.strip()[-2000:] or f"ended with status {process.returncode}"}
     return {"job": job, "answer": json.loads(process.stdout)}
@@ -82,7 +110,8 @@ class Forks:
                 text=True,
                 env=_with_threads(1),
             )
-        assert self._server.stdin is not None and self._server.stdout is not None
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
         try:
             self._server.stdin.write(json.dumps(job) + "\n")
             self._server.stdin.flush()
@@ -93,7 +122,8 @@ class Forks:
 
     def close(self) -> None:
         if self._server is not None:
-            assert self._server.stdin is not None and self._server.stdout is not None
+            assert self._server.stdin is not None
+            assert self._server.stdout is not None
             with suppress(BrokenPipeError):
                 self._server.stdin.close()
             self._server.stdout.close()

@@ -21,44 +21,68 @@ from typing import Any
 from gpu_gs.bench.contestants import build
 from gpu_gs.bench.problems import PROBLEMS
 
+SMALLEST = 3
+"""Asks that are timed also where the limit is over sooner."""
+
 
 def latency(job: dict[str, Any]) -> dict[str, Any]:
     """Asks in sequence, each told its value, from n random evaluations on.
 
     Args:
-        job: contestant, problem, n, asks, seed.
+        job: contestant, problem, n, asks, batch (candidates of an ask), limit (seconds of all asks together after
+            which no further one is timed), seed.
 
     Returns:
-        ``ask`` and ``tell``: seconds of each; ``first``: seconds of the first ask, apart; ``details``; peak memory;
+        ``ask`` and ``tell``: seconds of each, the tell of all its candidates; ``first``: seconds of the first ask,
+        apart; ``details``: what the contestant recorded, a list an ask; ``peak_mb`` of the process; ``asks_mb``: by
+        how much it exceeds what was there before the first ask; ``cuda_mb``: the peak of torch's memory on CUDA;
         ``best``: seconds of the question for the best parameters, after the last tell, three times.
     """
     problem = PROBLEMS[job["problem"]]
+    batch = job["batch"]
     points = problem.initial_points(job["n"], job["seed"])
     contestant = build(job["contestant"])
     contestant.start(problem, job["seed"], points, [problem.observe(p, i) for i, p in enumerate(points)])
+    before = resident_mb()
     asks, tells = [], []
     for k in range(job["asks"] + 1):
         started = time.perf_counter()
-        x = contestant.ask()
+        candidates = contestant.ask(batch)
         asked = time.perf_counter()
-        value = problem.observe(x, job["n"] + k)
+        if len(candidates) != batch:
+            raise RuntimeError(f"asked for {batch} candidates, got {len(candidates)}")
+        values = [problem.observe(x, job["n"] + batch * k + i) for i, x in enumerate(candidates)]
         evaluated = time.perf_counter()
-        contestant.tell(x, value)
+        contestant.tell(candidates, values)
         tells.append(time.perf_counter() - evaluated)
         asks.append(asked - started)
+        if sum(asks) + sum(tells) > job["limit"] and k >= SMALLEST:
+            break
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     questions = []
     for _ in range(3):
         started = time.perf_counter()
         contestant.best()
         questions.append(time.perf_counter() - started)
+    details = contestant.details()[-batch * len(asks) :]
     return {
         "best": questions,
         "first": asks[0],
         "ask": asks[1:],
         "tell": tells[1:],
-        "details": contestant.details(),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "details": [details[i : i + batch] for i in range(batch, len(details), batch)],
+        "peak_mb": peak,
+        "asks_mb": max(peak - before, 0.0),
+        "cuda_mb": cuda_peak_mb(),
     }
+
+
+def cuda_peak_mb() -> float | None:
+    """The peak of torch's memory on all GPUs; None where CUDA was not used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20
 
 
 def regret(job: dict[str, Any]) -> dict[str, Any]:
@@ -80,11 +104,11 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
     seconds = []
     for k in range(job["initial"], job["evaluations"]):
         started = time.perf_counter()
-        x = contestant.ask()
+        (x,) = contestant.ask()
         asked = time.perf_counter()
         value, true = problem.observe(x, seed * 100_000 + k), problem.true_value(x)
         evaluated = time.perf_counter()
-        contestant.tell(x, value)
+        contestant.tell([x], [value])
         seconds.append(asked - started + time.perf_counter() - evaluated)
         best.append(true)
     smallest, traces = float("inf"), []
