@@ -34,7 +34,7 @@ def draw(result: dict[str, Any], *targets: Path) -> None:
     colours = {**{base: OURS[i % len(OURS)] for i, base in enumerate(bases)}, **COLOURS}
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "gpu_gs", "font.family": "sans-serif", "font.size": 10}
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(5.2 * max(len(problems), 1), 4.4), layout="constrained")
+        figure = Figure(figsize=(5.2 * max(len(problems), 1), 5.2), layout="constrained")
         panels = figure.subplots(1, max(len(problems), 1), squeeze=False, sharey=True)[0]
         for panel, problem in zip(panels, problems, strict=False):
             shown = set()
@@ -46,9 +46,9 @@ def draw(result: dict[str, Any], *targets: Path) -> None:
                 growth = exponents.get((problem, name))
                 words = label(name)
                 if growth is not None:
-                    words += f": $n^{{{growth['exponent']:.1f}}}$"
+                    words += f": n^{growth['exponent']:.1f}"
                     if growth["between_refits"] is not None:
-                        words += f", between refits $n^{{{growth['between_refits']:.1f}}}$"
+                        words += f", between refits n^{growth['between_refits']:.1f}"
                 panel.plot(
                     [row["n"] for row in mine],
                     [1e3 * row["median"] for row in mine],
@@ -66,7 +66,7 @@ def draw(result: dict[str, Any], *targets: Path) -> None:
             panel.yaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:,.0f} ms" if ms >= 1 else f"{ms:g} ms"))
             panel.grid(True, color="#dddddd", linewidth=0.6)
             panel.spines[["top", "right"]].set_visible(False)
-            panel.legend(frameon=False, fontsize=8, loc="upper left")
+            panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
         panels[0].set_ylabel("median time of an ask")
         for target in targets:
             metadata = {"Date": None} if target.suffix == ".svg" else {}

@@ -108,7 +108,7 @@ def bench_regret(
         "every": EVERY,
         "seeds": seeds,
         "rows": rows,
-        "pooled": [_pooled_row(problems, name, traces) for name in names],
+        "pooled": [_pooled_row(problems, name, traces, seeds) for name in names],
         "traces": _packed(traces, problems),
     }
     text = json.dumps({**result, "traces": None}, indent=1).replace(
@@ -150,9 +150,13 @@ def _row(problem: str, contestant: str, traces: Traces, seeds: int, error: str |
     return row
 
 
-def _pooled_row(problems: list[str], contestant: str, traces: Traces) -> dict[str, Any]:
-    """A contestant over all problems that it and its opponent ran with two shared seeds or more."""
-    row: dict[str, Any] = {"contestant": contestant}
+def _pooled_row(problems: list[str], contestant: str, traces: Traces, seeds: int) -> dict[str, Any]:
+    """A contestant over all problems that it and its opponent ran with two shared seeds or more.
+
+    A run that failed is no pair, so the tests say nothing about it: ``failed`` counts them.
+    """
+    failed = seeds * len(problems) - sum(len(_of(traces, contestant, problem)) for problem in problems)
+    row: dict[str, Any] = {"contestant": contestant, "failed": failed}
     for key, opponent in OPPONENTS.items():
         if contestant == opponent:
             continue

@@ -13,7 +13,7 @@ from gpu_gs.bench.latency import KEPT, MEAN_SHARE, STAGES
 WIDTH = 150
 """Columns where the output is no terminal, which would tell its own."""
 
-LEFT = ("problem", "contestant", "target", "not worse")
+LEFT = ("problem", "contestant", "target", "against", "not worse")
 
 
 def show(result: dict[str, Any], stages: bool = False) -> None:
@@ -246,7 +246,7 @@ def _regret_tables(result: dict[str, Any]) -> list[Table]:
     pooled = _table(
         "All problems pooled: seeds' means over the problems",
         [
-            *("contestant", "against", "problems", "seeds", "mean", "bound", "not worse"),
+            *("contestant", "failed", "against", "problems", "seeds", "mean", "bound", "not worse"),
             *("spread", "power", "median", "not worse in the median", "better in"),
         ],
         "power: the probability that so many seeds show it at this spread if both are equal; median: of the differences of "
@@ -260,6 +260,7 @@ def _regret_tables(result: dict[str, Any]) -> list[Table]:
             mean, bound, verdict = _test(test)
             pooled.add_row(
                 label(row["contestant"]),
+                str(row["failed"]) if row["failed"] else "",
                 opponent,
                 str(len(test["problems"])),
                 str(test["pairs"]),

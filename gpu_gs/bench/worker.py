@@ -44,14 +44,16 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
     contestant = build(job["contestant"])
     contestant.start(problem, job["seed"], points, [problem.observe(p, i) for i, p in enumerate(points)])
     before = resident_mb()
-    asks, tells = [], []
+    asks, tells, counts = [], [], []
     for k in range(job["asks"] + 1):
         started = time.perf_counter()
         candidates = contestant.ask(batch)
         asked = time.perf_counter()
-        if len(candidates) != batch:
+        # Ax's first ask after the initial points yields one trial: Sobol's node still decides how many.
+        if k > 0 and len(candidates) != batch:
             raise RuntimeError(f"asked for {batch} candidates, got {len(candidates)}")
-        values = [problem.observe(x, job["n"] + batch * k + i) for i, x in enumerate(candidates)]
+        values = [problem.observe(x, job["n"] + sum(counts) + i) for i, x in enumerate(candidates)]
+        counts.append(len(candidates))
         evaluated = time.perf_counter()
         contestant.tell(candidates, values)
         tells.append(time.perf_counter() - evaluated)
@@ -64,13 +66,13 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         contestant.best()
         questions.append(time.perf_counter() - started)
-    details = contestant.details()[-batch * len(asks) :]
+    details = contestant.details()[-batch * (len(asks) - 1) :]
     return {
         "best": questions,
         "first": asks[0],
         "ask": asks[1:],
         "tell": tells[1:],
-        "details": [details[i : i + batch] for i in range(batch, len(details), batch)],
+        "details": [details[i : i + batch] for i in range(0, len(details), batch)],
         "peak_mb": peak,
         "asks_mb": max(peak - before, 0.0),
         "cuda_mb": cuda_peak_mb(),
