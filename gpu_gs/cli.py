@@ -319,40 +319,83 @@ app.add_typer(bench, name="bench", no_args_is_help=True)
 
 Contestants = Annotated[
     list[str] | None,
-    typer.Option("--contestant", help="A strategy preset or YAML file, reference (stock Ax), optuna or random."),
+    typer.Option(
+        "--contestant",
+        help="reference (stock Ax), optuna, random, ax-random (Ax's own share), a strategy preset or a YAML file; the "
+        "strategies with a device if wanted: fast@cuda. Repeatable.",
+    ),
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the results; a benchmark that was interrupted goes on there.")]
 
 
 @bench.command("latency", epilog=EPILOG)
 def latency(
-    sizes: Annotated[list[int] | None, typer.Option("--n", min=2, help="Evaluations known at the first ask.")] = None,
-    contestants: Contestants = None,
-    problem: Annotated[str, typer.Option(help="A test function.")] = "hartmann6",
-    asks: Annotated[int, typer.Option(min=1, help="Asks timed at each size, after one that is not.")] = 20,
-    threads: Annotated[
-        list[int] | None, typer.Option(min=1, help="Thread counts to try; the better one counts.")
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--n",
+            min=2,
+            help="Evaluations known at the first ask; repeatable.  [default: 50 to 2000, to 10000 on CUDA, and 200 for "
+            "several candidates at once]",
+        ),
     ] = None,
+    contestants: Contestants = None,
+    problems: Annotated[
+        list[str] | None,
+        typer.Option("--problem", help="A test function; repeatable.  [default: hartmann6, ackley20]"),
+    ] = None,
+    asks: Annotated[int, typer.Option(min=1, help="Asks timed at each size, after one that is not.")] = 20,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Candidates of an ask: at every --n, or without one 8 at n=200 beside single ones."),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Thread counts to try; the better one counts.  [default: 1 and all cores]"),
+    ] = None,
+    limit: Annotated[
+        float, typer.Option(min=0, help="Seconds after which a contestant times no further ask, 3 at least.")
+    ] = 600.0,
     seed: Annotated[int, typer.Option(help="Seed of the initial points.")] = 0,
+    stages: Annotated[bool, typer.Option("--stages", help="Also print where the time of an ask goes.")] = False,
     out: Results = Path("runs/bench-latency"),
     as_json: Json = False,
 ) -> None:
-    """Seconds of an ask at several numbers of trials. Leave the machine alone meanwhile."""
-    from gpu_gs.bench.commands import bench_latency, show
+    """Seconds of an ask at several numbers of trials, against stock Ax and Optuna. Leave the machine alone meanwhile."""
+    from gpu_gs.bench.latency import bench_latency
+    from gpu_gs.bench.tables import show
 
     result = bench_latency(
-        problem, sizes or [100, 500], contestants or ["fast", "reference"], asks, threads or [1], seed, out
+        problems or ["hartmann6", "ackley20"],
+        sizes,
+        contestants,
+        asks=asks,
+        threads=threads,
+        seed=seed,
+        out=out,
+        batch=batch or (8 if sizes is None else 1),
+        limit=limit,
     )
     if as_json:
         _print_json(result)
     else:
-        show(result)
+        show(result, stages=stages)
 
 
 @bench.command("regret", epilog=EPILOG)
 def regret(
-    problems: Annotated[list[str] | None, typer.Option("--problem", help="A test function; repeatable.")] = None,
+    problems: Annotated[
+        list[str] | None,
+        typer.Option("--problem", help="A test function; repeatable.  [default: five and their noisy versions]"),
+    ] = None,
     contestants: Contestants = None,
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--reference",
+            help="A regret.json or regret.jsonl with runs of stock Ax or others that were made before; repeatable.",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Paired runs.")] = 20,
     evaluations: Annotated[int, typer.Option(min=2, help="Evaluations of a run.")] = 60,
     initial: Annotated[int, typer.Option(min=1, help="Of these, shared Sobol points.")] = 10,
@@ -360,11 +403,19 @@ def regret(
     out: Results = Path("runs/bench-regret"),
     as_json: Json = False,
 ) -> None:
-    """Simple regret from the same initial points, and the paired test whether it is worse than stock Ax's."""
-    from gpu_gs.bench.commands import bench_regret, show
+    """Simple regret from the same initial points, and paired tests whether it is worse than stock Ax's or Optuna's."""
+    from gpu_gs.bench.regret import PROBLEMS_OF_THE_CLAIM, bench_regret
+    from gpu_gs.bench.tables import show
 
     result = bench_regret(
-        problems or ["hartmann6"], contestants or ["fast", "reference"], seeds, evaluations, initial, workers, out
+        problems or list(PROBLEMS_OF_THE_CLAIM),
+        contestants or (["fast"] if references else ["fast", "reference"]),
+        seeds,
+        evaluations,
+        initial,
+        workers,
+        out,
+        kept=references or (),
     )
     if as_json:
         _print_json(result)
@@ -383,7 +434,8 @@ def memory(
     as_json: Json = False,
 ) -> None:
     """Memory of the process and size of the stored state over many asks."""
-    from gpu_gs.bench.commands import bench_memory, show
+    from gpu_gs.bench.memory import bench_memory
+    from gpu_gs.bench.tables import show
 
     result = bench_memory(contestants or ["fast"], problem, n, asks, seed, out)
     if as_json:

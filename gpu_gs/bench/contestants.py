@@ -1,11 +1,21 @@
-"""Optimizers behind one small interface: start with known points, ask, tell."""
+"""Optimizers behind one small interface: start with known points, ask, tell.
+
+A contestant's name is ``reference`` (stock Ax), ``optuna``, ``random``, ``ax-random``, or a preset or YAML file of
+gpu_gs; the strategies take a device behind an @: ``fast@cpu``, ``reference@cuda``.
+"""
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from gpu_gs.bench.problems import Problem
+from gpu_gs.config import closest, presets
+from gpu_gs.device import DEVICE_PATTERN
+
+OTHERS = ("optuna", "random", "ax-random")
+"""Contestants that are no strategy of gpu_gs."""
 
 
 class Contestant(ABC):
@@ -16,15 +26,15 @@ class Contestant(ABC):
         """Begins with these evaluations known; not timed."""
 
     @abstractmethod
-    def ask(self) -> list[float]:
-        """The next point."""
+    def ask(self, count: int = 1) -> list[list[float]]:
+        """The next points, all of them before any of their values is known."""
 
     @abstractmethod
-    def tell(self, x: Sequence[float], value: float) -> None:
-        """The value of the point asked for last."""
+    def tell(self, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
+        """The values of the points asked for last."""
 
     def drop(self) -> None:
-        """Gives the point asked for last up without a value."""
+        """Gives the points asked for last up without a value."""
         raise NotImplementedError
 
     def details(self) -> list[dict[str, Any]]:
@@ -47,6 +57,15 @@ class AxContestant(Contestant):
         self.config = config
         self.overrides = dict(overrides or {})
 
+    def strategy(self, seed: int, budget: int) -> Any:
+        """The strategy, whose model takes over after ``budget`` trials."""
+        from gpu_gs.plugin.strategy import GPUGenerationStrategy
+
+        initialization = {"budget": budget, "center": False, "use_existing_trials": True}
+        return GPUGenerationStrategy.from_config(
+            self.config, seed=seed, initialization=initialization, **self.overrides
+        )
+
     def start(self, problem: Problem, seed: int, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
         import logging
 
@@ -54,8 +73,6 @@ class AxContestant(Contestant):
         from ax.api.configs import RangeParameterConfig
         from ax.core.data import Data
         from ax.utils.common.logger import AX_ROOT_LOGGER_NAME
-
-        from gpu_gs.plugin.strategy import GPUGenerationStrategy
 
         logging.getLogger(AX_ROOT_LOGGER_NAME).setLevel(logging.ERROR)
         self.names = [f"x{i}" for i in range(problem.dim)]
@@ -68,10 +85,7 @@ class AxContestant(Contestant):
             name=f"{problem.name}-{seed}",
         )
         client.configure_optimization(objective="-f")
-        initialization = {"budget": max(len(points), 1), "center": False, "use_existing_trials": True}
-        client.set_generation_strategy(
-            GPUGenerationStrategy.from_config(self.config, seed=seed, initialization=initialization, **self.overrides)
-        )
+        client.set_generation_strategy(self.strategy(seed, budget=max(len(points), 1)))
         experiment = client._experiment
         rows = []
         for point, value in zip(points, values, strict=True):
@@ -84,15 +98,17 @@ class AxContestant(Contestant):
             trial.mark_completed()
         self.client = client
 
-    def ask(self) -> list[float]:
-        ((self.index, parameters),) = self.client.get_next_trials(max_trials=1).items()
-        return [float(parameters[name]) for name in self.names]
+    def ask(self, count: int = 1) -> list[list[float]]:
+        self.asked = self.client.get_next_trials(max_trials=count)
+        return [[float(cast("float", parameters[name])) for name in self.names] for parameters in self.asked.values()]
 
-    def tell(self, x: Sequence[float], value: float) -> None:
-        self.client.complete_trial(self.index, {"f": value})
+    def tell(self, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
+        for index, value in zip(self.asked, values, strict=True):
+            self.client.complete_trial(index, {"f": value})
 
     def drop(self) -> None:
-        self.client.mark_trial_failed(self.index)
+        for index in self.asked:
+            self.client.mark_trial_failed(index)
 
     def best(self) -> Any:
         return self.client.get_best_parameterization()
@@ -155,12 +171,17 @@ class OptunaContestant(Contestant):
                 )
             )
 
-    def ask(self) -> list[float]:
-        self.trial = self.study.ask()
-        return [self.trial.suggest_float(f"x{i}", *bounds) for i, bounds in enumerate(self.bounds)]
+    def ask(self, count: int = 1) -> list[list[float]]:
+        self.trials, points = [], []
+        for _ in range(count):
+            trial = self.study.ask()
+            points.append([trial.suggest_float(f"x{i}", *bounds) for i, bounds in enumerate(self.bounds)])
+            self.trials.append(trial)
+        return points
 
-    def tell(self, x: Sequence[float], value: float) -> None:
-        self.study.tell(self.trial, value)
+    def tell(self, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
+        for trial, value in zip(self.trials, values, strict=True):
+            self.study.tell(trial, value)
 
 
 class RandomContestant(Contestant):
@@ -172,20 +193,83 @@ class RandomContestant(Contestant):
         self.rng = np.random.default_rng([seed, 1])
         self.bounds = problem.bounds
 
-    def ask(self) -> list[float]:
-        return [float(self.rng.uniform(*bounds)) for bounds in self.bounds]
+    def ask(self, count: int = 1) -> list[list[float]]:
+        return [[float(self.rng.uniform(*bounds)) for bounds in self.bounds] for _ in range(count)]
 
-    def tell(self, x: Sequence[float], value: float) -> None:
+    def tell(self, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
         pass
 
 
+class AxRandomContestant(AxContestant):
+    """Uniform random points through Ax's Client: Ax's own share of an ask, the floor of every strategy."""
+
+    def __init__(self) -> None:
+        super().__init__(config="")
+
+    def strategy(self, seed: int, budget: int) -> Any:
+        from ax.generation_strategy.external_generation_node import ExternalGenerationNode
+        from ax.generation_strategy.generation_strategy import GenerationStrategy
+
+        class RandomNode(ExternalGenerationNode):
+            def update_generator_state(self, experiment: Any, data: Any) -> None:
+                self.parameters = experiment.search_space.parameters
+
+            def get_next_candidate(self, pending_parameters: Any) -> Any:
+                return {name: float(rng.uniform(p.lower, p.upper)) for name, p in self.parameters.items()}
+
+        import numpy as np
+
+        rng = np.random.default_rng([seed, 1])
+        return GenerationStrategy(nodes=[RandomNode(name="Random")])
+
+    def details(self) -> list[dict[str, Any]]:
+        return []
+
+
+def split(name: str) -> tuple[str, str | None]:
+    """``fast@cuda`` as (``fast``, ``cuda``); a file's name is left as it is."""
+    base, at, device = name.rpartition("@")
+    return (base, device) if at and not Path(name).is_file() else (name, None)
+
+
 def build(name: str) -> Contestant:
-    """A contestant by name: ``optuna``, ``random``, or any strategy preset or YAML file (``reference``: stock Ax)."""
+    """A contestant by its name."""
     if name == "optuna":
         return OptunaContestant()
     if name == "random":
         return RandomContestant()
-    return AxContestant(name)
+    if name == "ax-random":
+        return AxRandomContestant()
+    base, device = split(name)
+    return AxContestant(base, {} if device is None else {"device": device})
+
+
+def on_cuda(name: str) -> bool:
+    """Whether a contestant demands CUDA, as far as its name says."""
+    base, device = split(name)
+    return base == "cuda" if device is None else device.startswith("cuda")
+
+
+def is_ours(name: str) -> bool:
+    return name not in OTHERS and split(name)[0] != "reference"
+
+
+def label(name: str) -> str:
+    """How tables and pictures call the contestant of this short name."""
+    base, device = split(name)
+    where = "" if device is None else f" on {device.upper()}"
+    if base == "reference":
+        return f"stock Ax{where}"
+    if base in OTHERS:
+        return {"optuna": "Optuna", "random": "random", "ax-random": "Ax, random"}[base]
+    return f"gpu_gs {base}{where}"
+
+
+def short(name: str) -> str:
+    """A contestant in results: a file without its folder and suffix, ``adaptive@cpu`` for ``my/adaptive.yaml@cpu``."""
+    base, device = split(name)
+    stem = Path(base).stem if Path(base).is_file() else base
+    return stem if device is None else f"{stem}@{device}"
 
 
 def missing(name: str) -> str | None:
@@ -195,3 +279,17 @@ def missing(name: str) -> str | None:
     if name == "optuna" and find_spec("optuna") is None:
         return "optuna is not installed (pip install 'gpu-gs[optuna]')"
     return None
+
+
+def problems_with(name: str) -> list[str]:
+    """Why this is no contestant's name; empty if it is one."""
+    base, device = split(name)
+    allowed = [*OTHERS, *presets("strategies")]
+    if base not in allowed and not Path(base).is_file():
+        hint = f"{closest(base, allowed)}; allowed: {', '.join(allowed)}, or a YAML file"
+        return [f"bench: contestant: {name!r} is unknown{hint}"]
+    if device is not None and (base in OTHERS or not DEVICE_PATTERN.fullmatch(device)):
+        return [f"bench: contestant: {name!r}: a strategy can be followed by @cpu, @cuda, @cuda:N or @auto"]
+    if Path(base).is_file() and Path(base).stem in (*OTHERS, "reference"):
+        return [f"bench: contestant: {name!r}: give the file another name, {Path(base).stem} is someone else's"]
+    return []

@@ -6,6 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gpu_gs.bench.contestants import label
+
 COLOURS = {
     "data": "#4e79a7",
     "transform": "#76b7b2",
@@ -16,6 +18,7 @@ COLOURS = {
     "generate": "#ff9da7",
     "untransform": "#b07aa1",
     "strategy": "#9c755f",
+    "client": "#edc948",
     "other": "#d7d7d7",
 }
 """A colour for each stage; stock Ax times all of set-up, raw samples and optimization as one, "generate"."""
@@ -25,22 +28,23 @@ FONT = 'font-family="system-ui, sans-serif" font-size="13"'
 
 
 def picture(result: dict[str, Any]) -> str:
-    """Stacked bars, one for each contestant and size, each size on its own scale.
+    """Stacked bars, one for each contestant, problem and size, each size on its own scale.
 
     Args:
         result: What ``bench_latency`` returned.
     """
-    sizes = sorted({row["n"] for row in result["rows"] if "median" in row})
+    done = [row for row in result["rows"] if "median" in row]
     parts: list[str] = []
     y = TOP
     used: list[str] = []
-    for n in sizes:
-        rows = [row for row in result["rows"] if row["n"] == n and "median" in row]
+    for problem, n, batch in dict.fromkeys((row["problem"], row["n"], row["batch"]) for row in done):
+        rows = [row for row in done if (row["problem"], row["n"], row["batch"]) == (problem, n, batch)]
         scale = (WIDTH - LEFT - RIGHT) / max(row["median"] for row in rows)
-        parts.append(f'<text x="10" y="{y + 4}" {FONT} font-weight="600" fill="#333">n = {n}</text>')
+        words = f"{problem}, n = {n}" + (f", {batch} candidates at once" if batch > 1 else "")
+        parts.append(f'<text x="10" y="{y + 4}" {FONT} font-weight="600" fill="#333">{escape(words)}</text>')
         y += 14
         for row in rows:
-            name = "stock Ax" if row["contestant"] == "reference" else f"gpu_gs {row['contestant']}"
+            name = label(row["contestant"])
             parts.append(
                 f'<text x="{LEFT - 8}" y="{y + 15}" {FONT} text-anchor="end" fill="#333">{escape(name)}</text>'
             )
@@ -57,10 +61,11 @@ def picture(result: dict[str, Any]) -> str:
                     f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{COLOURS[stage]}">{title}</rect>'
                 )
                 x += width
-            label = f"{1e3 * row['median']:.0f} ms"
-            if row.get("faster_than_ax", 1.0) != 1.0:
-                label += f" ({row['faster_than_ax']:.1f}x faster)"
-            parts.append(f'<text x="{x + 6:.1f}" y="{y + 15}" {FONT} fill="#333">{label}</text>')
+            time = f"{1e3 * row['median']:.0f} ms"
+            faster = row.get("against", {}).get("ax", {}).get("median", 1.0)
+            if faster != 1.0:
+                time += f" ({faster:.1f}x faster)"
+            parts.append(f'<text x="{x + 6:.1f}" y="{y + 15}" {FONT} fill="#333">{time}</text>')
             y += BAR + GAP
         y += 14
     x = 10
@@ -69,7 +74,7 @@ def picture(result: dict[str, Any]) -> str:
         parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{COLOURS[stage]}"/>')
         parts.append(f'<text x="{x + 16}" y="{y + 11}" {FONT} fill="#333">{text}</text>')
         x += 28 + 7 * len(text)
-    title = f"Median time of an ask on {result['problem']}, by stage"
+    title = "Median time of an ask, by stage"
     head = f'<text x="10" y="20" {FONT} font-weight="600" fill="#111">{escape(title)}</text>'
     height = y + 26
     return "\n".join(

@@ -75,6 +75,9 @@ PROBLEMS: dict[str, Problem] = {
         Problem("ackley20", "Ackley", 20),
         Problem("hartmann6-noisy", "Hartmann", 6, noise=0.1),
         Problem("branin-noisy", "Branin", 2, noise=1.0),
+        Problem("levy4-noisy", "Levy", 4, noise=0.5),
+        Problem("rosenbrock4-noisy", "Rosenbrock", 4, noise=100.0),
+        Problem("ackley10-noisy", "Ackley", 10, noise=0.2),
     )
 }
 """Problems by name."""

@@ -1,7 +1,12 @@
-"""Is a contestant worse than another? A paired, one-sided non-inferiority test on log10 regret."""
+"""Is a contestant worse than another? Paired, one-sided non-inferiority tests on log10 regret.
+
+r_ps    regret of a run on problem p with seed s; both contestants start from the same points
+d_ps    log10 r_ps of ours minus log10 r_ps of theirs, in decades; negative is better
+d_s     mean of d_ps over the problems: seeds are independent, the runs of one seed need not be
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 FLOOR = 1e-8
@@ -19,6 +24,7 @@ class NonInferiority:
         pairs: Number of seeds.
         spread: Standard deviation of the paired differences, in decades.
         pairs_for_power: Pairs needed to show non-inferiority with 80 % power if both are equal, at this spread.
+        power: The probability that this many pairs show it, if both are equal and the spread is this.
     """
 
     mean_difference: float
@@ -27,10 +33,16 @@ class NonInferiority:
     pairs: int
     spread: float
     pairs_for_power: int
+    power: float
 
     @property
     def not_worse(self) -> bool:
         return self.upper_bound < self.margin
+
+
+def log_difference(ours: float, theirs: float) -> float:
+    """Decades from their regret to ours; negative is better."""
+    return math.log10(max(ours, FLOOR)) - math.log10(max(theirs, FLOOR))
 
 
 def non_inferiority(ours: Sequence[float], theirs: Sequence[float], margin: float = 0.3) -> NonInferiority:
@@ -44,18 +56,48 @@ def non_inferiority(ours: Sequence[float], theirs: Sequence[float], margin: floa
     Raises:
         ValueError: Fewer than two pairs, or different numbers of them.
     """
-    from scipy.stats import t
-
-    if len(ours) != len(theirs) or len(ours) < 2:
+    if len(ours) != len(theirs):
         raise ValueError(f"need two or more pairs, got {len(ours)} and {len(theirs)} values")
-    differences = [math.log10(max(a, FLOOR)) - math.log10(max(b, FLOOR)) for a, b in zip(ours, theirs, strict=True)]
+    return of_differences([log_difference(a, b) for a, b in zip(ours, theirs, strict=True)], margin)
+
+
+def pooled(differences: Mapping[str, Mapping[int, float]], margin: float = 0.3) -> NonInferiority:
+    """The same test over several problems at once: a t-test on the seeds' means over the problems.
+
+    Runs with the same seed share their initial points' seed and their noise, so the problems' differences of a seed are
+    averaged first and only the seeds count as pairs; every problem has the same weight.
+
+    Args:
+        differences: By problem and seed, in decades. Only seeds that all problems have count.
+        margin: Decades of regret.
+
+    Raises:
+        ValueError: Fewer than two such seeds.
+    """
+    seeds = set.intersection(*(set(of_problem) for of_problem in differences.values())) if differences else set()
+    means = [sum(of_problem[seed] for of_problem in differences.values()) / len(differences) for seed in sorted(seeds)]
+    return of_differences(means, margin)
+
+
+def of_differences(differences: Sequence[float], margin: float = 0.3) -> NonInferiority:
+    """The test on independent differences in decades, one a pair."""
+    from scipy.stats import nct, t
+
     count = len(differences)
+    if count < 2:
+        raise ValueError(f"need two or more pairs, got {count}")
     mean = sum(differences) / count
     spread = math.sqrt(sum((d - mean) ** 2 for d in differences) / (count - 1))
-    upper = mean + float(t.ppf(0.95, count - 1)) * spread / math.sqrt(count)
+    quantile_of_t = float(t.ppf(0.95, count - 1))
+    upper = mean + quantile_of_t * spread / math.sqrt(count)
+    if spread == 0:
+        return NonInferiority(mean, upper, margin, count, spread, 2, 1.0)
     # Normal approximation: (z_0.95 + z_0.80)^2 = 2.486^2.
-    needed = math.ceil((2.486 * spread / margin) ** 2) if spread > 0 else 2
-    return NonInferiority(mean, upper, margin, count, spread, max(needed, 2))
+    needed = max(math.ceil((2.486 * spread / margin) ** 2), 2)
+    # The statistic (margin - mean) / standard error is noncentral t if the true mean is 0. Far out there its
+    # distribution function underflows to NaN: the test cannot fail then.
+    power = float(nct.sf(quantile_of_t, count - 1, margin * math.sqrt(count) / spread))
+    return NonInferiority(mean, upper, margin, count, spread, needed, 1.0 if math.isnan(power) else power)
 
 
 def quantile(values: Sequence[float], q: float) -> float:
@@ -65,3 +107,18 @@ def quantile(values: Sequence[float], q: float) -> float:
     low = math.floor(position)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def growth(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """The exponent p of seconds = c n^p: the least-squares slope of the logarithms.
+
+    Raises:
+        ValueError: Fewer than two different sizes.
+    """
+    if len(set(sizes)) < 2:
+        raise ValueError("need two or more sizes")
+    x = [math.log(n) for n in sizes]
+    y = [math.log(s) for s in seconds]
+    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
+    covariance = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
+    return covariance / sum((a - x_mean) ** 2 for a in x)

@@ -1,57 +1,90 @@
 """One contestant's measurement in a process of its own: ``python -m gpu_gs.bench.worker`` with a job on stdin.
 
 The job and the answer are JSON. The parent sets the thread count through the environment before this starts.
+
+``python -m gpu_gs.bench.worker --forks`` takes a job a line, and forks a process for each from one that has imported
+everything: a whole run of 60 evaluations may take less time than the imports.
 """
 
 import gc
+import importlib
 import json
+import os
 import resource
 import sys
+import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 from gpu_gs.bench.contestants import build
 from gpu_gs.bench.problems import PROBLEMS
 
+SMALLEST = 3
+"""Asks that are timed also where the limit is over sooner."""
+
 
 def latency(job: dict[str, Any]) -> dict[str, Any]:
     """Asks in sequence, each told its value, from n random evaluations on.
 
     Args:
-        job: contestant, problem, n, asks, seed.
+        job: contestant, problem, n, asks, batch (candidates of an ask), limit (seconds of all asks together after
+            which no further one is timed), seed.
 
     Returns:
-        ``ask`` and ``tell``: seconds of each; ``first``: seconds of the first ask, apart; ``details``; peak memory;
+        ``ask`` and ``tell``: seconds of each, the tell of all its candidates; ``first``: seconds of the first ask,
+        apart; ``details``: what the contestant recorded, a list an ask; ``peak_mb`` of the process; ``asks_mb``: by
+        how much it exceeds what was there before the first ask; ``cuda_mb``: the peak of torch's memory on CUDA;
         ``best``: seconds of the question for the best parameters, after the last tell, three times.
     """
     problem = PROBLEMS[job["problem"]]
+    batch = job["batch"]
     points = problem.initial_points(job["n"], job["seed"])
     contestant = build(job["contestant"])
     contestant.start(problem, job["seed"], points, [problem.observe(p, i) for i, p in enumerate(points)])
-    asks, tells = [], []
+    before = resident_mb()
+    asks, tells, counts = [], [], []
     for k in range(job["asks"] + 1):
         started = time.perf_counter()
-        x = contestant.ask()
+        candidates = contestant.ask(batch)
         asked = time.perf_counter()
-        value = problem.observe(x, job["n"] + k)
+        # Ax's first ask after the initial points yields one trial: Sobol's node still decides how many.
+        if k > 0 and len(candidates) != batch:
+            raise RuntimeError(f"asked for {batch} candidates, got {len(candidates)}")
+        values = [problem.observe(x, job["n"] + sum(counts) + i) for i, x in enumerate(candidates)]
+        counts.append(len(candidates))
         evaluated = time.perf_counter()
-        contestant.tell(x, value)
+        contestant.tell(candidates, values)
         tells.append(time.perf_counter() - evaluated)
         asks.append(asked - started)
+        if sum(asks) + sum(tells) > job["limit"] and k >= SMALLEST:
+            break
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     questions = []
     for _ in range(3):
         started = time.perf_counter()
         contestant.best()
         questions.append(time.perf_counter() - started)
+    details = contestant.details()[-batch * (len(asks) - 1) :]
     return {
         "best": questions,
         "first": asks[0],
         "ask": asks[1:],
         "tell": tells[1:],
-        "details": contestant.details(),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "details": [details[i : i + batch] for i in range(0, len(details), batch)],
+        "peak_mb": peak,
+        "asks_mb": max(peak - before, 0.0),
+        "cuda_mb": cuda_peak_mb(),
     }
+
+
+def cuda_peak_mb() -> float | None:
+    """The peak of torch's memory on all GPUs; None where CUDA was not used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20
 
 
 def regret(job: dict[str, Any]) -> dict[str, Any]:
@@ -73,11 +106,11 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
     seconds = []
     for k in range(job["initial"], job["evaluations"]):
         started = time.perf_counter()
-        x = contestant.ask()
+        (x,) = contestant.ask()
         asked = time.perf_counter()
         value, true = problem.observe(x, seed * 100_000 + k), problem.true_value(x)
         evaluated = time.perf_counter()
-        contestant.tell(x, value)
+        contestant.tell([x], [value])
         seconds.append(asked - started + time.perf_counter() - evaluated)
         best.append(true)
     smallest, traces = float("inf"), []
@@ -125,10 +158,50 @@ def resident_mb() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+KINDS = {"latency": latency, "regret": regret, "memory": memory}
+TO_IMPORT = ("gpu_gs.plugin.strategy", "ax.api.client", "botorch.optim.optimize")
+"""What most contestants import; no CUDA context and no threads come of it."""
+
+
 def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no answer
+    if "--forks" in sys.argv[1:]:
+        serve(answers)
+        return
     job = json.load(sys.stdin)
-    answer = {"latency": latency, "regret": regret, "memory": memory}[job["kind"]](job)
-    json.dump(answer, sys.stdout)
+    json.dump(KINDS[job["kind"]](job), answers)
+    answers.close()
+
+
+def serve(answers: Any) -> None:
+    """Answers each line with a line: ``{"answer": ...}`` or ``{"error": text}``."""
+    for module in TO_IMPORT:
+        importlib.import_module(module)
+    gc.freeze()
+    for line in sys.stdin:
+        job = json.loads(line)
+        with tempfile.TemporaryFile() as errors:
+            child = os.fork()
+            if child == 0:
+                os.dup2(errors.fileno(), 2)
+                os.dup2(errors.fileno(), 1)
+                status = 1
+                try:
+                    answers.write(json.dumps({"answer": KINDS[job["kind"]](job)}) + "\n")
+                    answers.flush()
+                    status = 0
+                except BaseException:
+                    traceback.print_exc()
+                    sys.stderr.flush()
+                finally:
+                    os._exit(status)
+            _, status = os.waitpid(child, 0)
+            if status != 0:
+                errors.seek(max(errors.seek(0, os.SEEK_END) - 2000, 0))
+                text = errors.read().decode("utf-8", "replace").strip()
+                answers.write(json.dumps({"error": text or f"ended with status {status}"}) + "\n")
+                answers.flush()
 
 
 if __name__ == "__main__":

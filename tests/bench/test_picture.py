@@ -6,16 +6,23 @@ import pytest
 
 from gpu_gs.bench.picture import picture
 
+CASE = {"problem": "branin", "n": 10, "batch": 1}
 ROWS = [
-    {"contestant": "fast", "n": 10, "median": 0.1, "faster_than_ax": 4.0, "stages": {"fit": 0.06, "optimize": 0.04}},
-    {"contestant": "reference", "n": 10, "median": 0.4, "faster_than_ax": 1.0, "stages": {"fit": 0.1, "generate": 0.3}},
-    {"contestant": "a<b", "n": 10, "median": 0.2},
-    {"contestant": "broken", "n": 10, "error": "no answer"},
+    {
+        **CASE,
+        "contestant": "fast",
+        "median": 0.1,
+        "against": {"ax": {"median": 4.0}},
+        "stages": {"fit": 0.06, "client": 0.04},
+    },
+    {**CASE, "contestant": "reference", "median": 0.4, "against": {}, "stages": {"fit": 0.1, "generate": 0.3}},
+    {**CASE, "contestant": "a<b", "median": 0.2},
+    {**CASE, "contestant": "broken", "error": "no answer"},
 ]
 
 
 def test_bars_are_to_scale_and_labelled():
-    root = ET.fromstring(picture({"problem": "branin", "rows": ROWS}))
+    root = ET.fromstring(picture({"rows": ROWS}))
     space = "{http://www.w3.org/2000/svg}"
     bars = [bar for bar in root.iter(f"{space}rect") if bar.find(f"{space}title") is not None]
     widths = [float(bar.get("width")) for bar in bars]

@@ -1,0 +1,48 @@
+"""Who and what takes part in a benchmark, and the lines that say how far it is."""
+
+import sys
+from typing import Any
+
+from gpu_gs.bench.contestants import missing, problems_with, short
+from gpu_gs.bench.problems import PROBLEMS
+from gpu_gs.config import closest
+from gpu_gs.errors import ConfigError
+
+
+def validate(problems: list[str], contestants: list[str]) -> list[str]:
+    """The contestants that can take part here.
+
+    Raises:
+        ConfigError: An unknown problem or contestant.
+    """
+    wrong = [
+        f"bench: problem: {name!r} is unknown{closest(name, PROBLEMS)}; allowed: {', '.join(sorted(PROBLEMS))}"
+        for name in problems
+        if name not in PROBLEMS
+    ]
+    wrong += [reason for name in contestants for reason in problems_with(name)]
+    named = [short(name) for name in dict.fromkeys(contestants)]
+    wrong += [
+        f"bench: contestant: two are called {name!r}" for name in sorted({x for x in named if named.count(x) > 1})
+    ]
+    if wrong:
+        raise ConfigError(wrong)
+    present = []
+    for name in dict.fromkeys(contestants):
+        if reason := missing(name):
+            print(f"skipped {name}: {reason}", file=sys.stderr)
+        else:
+            present.append(name)
+    return present
+
+
+def progress(finished: int, total: int, line: dict[str, Any]) -> None:
+    """A line on stderr for each job."""
+    job = line["job"]
+    state = "failed" if "error" in line else "done"
+    where = f"n={job['n']}" if "n" in job else f"seed {job['seed']}"
+    if job.get("batch", 1) > 1:
+        where += f", {job['batch']} at once"
+    threads = f"{job['threads']} thread{'s' if job['threads'] > 1 else ''}"
+    print(f"[{finished}/{total}] {job['contestant']} {job['problem']} {where}, {threads}: {state}", file=sys.stderr)
+    sys.stderr.flush()

@@ -1,0 +1,146 @@
+"""The figures of the latency benchmark: ratios, targets, growth and refits, from made-up answers."""
+
+import pytest
+
+from gpu_gs.bench import latency
+from gpu_gs.bench.latency import BATCH_SIZE, STAGES, growth_rows, targets_of
+from gpu_gs.bench.statistics import growth
+
+
+def line(contestant, ask, *, n=100, batch=1, threads=1, details=()):
+    job = {
+        "problem": "branin",
+        "n": n,
+        "batch": batch,
+        "contestant": contestant,
+        "asks": 4,
+        "threads": threads,
+    }
+    answer = {
+        "ask": ask,
+        "tell": [0.5] * len(ask),
+        "first": 9.0,
+        "best": [0.1] * 3,
+        "details": list(details),
+        "peak_mb": 400.0,
+        "asks_mb": 10.0,
+        "cuda_mb": None,
+    }
+    return {"job": job, "answer": answer}
+
+
+def record(decision, fit=0.1, evaluations=2):
+    return {
+        **dict.fromkeys(STAGES, 0.01),
+        "fit": fit,
+        "total": 0.01 * (len(STAGES) - 1) + fit,
+        "fit_decision": decision,
+        "fit_evaluations": evaluations,
+        "acquisition": "LogEI",
+        "device": "cpu",
+        "reasons": "",
+    }
+
+
+def test_the_better_thread_count_counts():
+    row = latency._row([line("fast", [2.0, 2.0, 2.0], threads=1), line("fast", [1.0, 9.0, 1.0], threads=2)])
+    assert (row["threads"], row["median"]) == (2, 1.0)
+    assert row["medians_by_threads"] == {"1": 2.0, "2": 1.0}
+    assert (row["asks"], row["asks_wanted"], row["ask_and_tell"]) == (3, 4, 1.5)
+
+
+def test_a_contestant_that_fails_with_one_thread_count_takes_part_with_the_other():
+    failed = {"job": line("fast", [])["job"], "error": "boom"}
+    assert latency._row([failed, line("fast", [1.0], threads=2)])["threads"] == 2
+    assert latency._row([failed, failed])["error"] == "boom"
+
+
+def test_refits_are_told_from_asks_that_kept_their_hyperparameters():
+    details = [[record("warm", evaluations=9)], [record("kept", evaluations=0)], [record("kept", evaluations=0)]]
+    row = latency._row([line("fast", [3.0, 1.0, 1.2], details=details)])
+    assert row["refit_share"] == pytest.approx(1 / 3)
+    assert row["fit_evaluations"] == pytest.approx(3)
+    assert (row["median_of_refits"], row["median_between_refits"]) == (3.0, pytest.approx(1.1))
+    assert row["fit_decisions"] == {"warm": 1, "kept": 2}
+
+
+def test_an_ask_for_several_candidates_sums_their_records():
+    details = [[record("warm"), record("unchanged", fit=0.0, evaluations=0)]] * 2
+    row = latency._row([line("fast", [1.0, 1.0], batch=2, details=details)])
+    assert (row["refit_share"], row["fit_evaluations"]) == (1.0, 2.0)
+    assert row["stages"]["fit"] == pytest.approx(0.1)
+    assert sum(row["stages"].values()) == pytest.approx(1.0)  # "client" is what the records do not explain
+
+
+def rows(**seconds):
+    """Rows of one case, compared: contestants' medians; an underscore stands for the @."""
+    names = {name: name.replace("_", "@") for name in seconds}
+    return {
+        row["contestant"]: row
+        for row in latency._compared([latency._row([line(names[name], s)]) for name, s in seconds.items()])
+    }
+
+
+def test_ratios_are_of_medians_and_of_means_and_targets_need_both():
+    found = rows(reference=[20.0, 20.0, 20.0], optuna=[1.0, 3.0, 3.0], fast=[1.0, 1.0, 1.0])["fast"]
+    assert found["against"]["ax"] == {"contestant": "reference", "median": 20.0, "mean": 20.0}
+    assert found["against"]["optuna"]["mean"] == pytest.approx(7 / 3)
+    ax, optuna = found["targets"]
+    assert (ax["ratio"], ax["met"], ax["mean_met"]) == (20, True, True)
+    assert (optuna["ratio"], optuna["met"]) == (2, True)
+    slow_refits = rows(reference=[20.0] * 3, fast=[1.0, 1.0, 8.0])["fast"]["targets"][0]
+    assert (slow_refits["met"], slow_refits["mean_met"]) == (True, False)
+
+
+def test_an_opponent_that_is_not_there_leaves_its_target_open():
+    optuna = rows(reference=[20.0], fast=[1.0])["fast"]["targets"][1]
+    assert (optuna["against"], optuna["met"]) == ("optuna", None)
+
+
+def test_on_cuda_stock_ax_on_cuda_is_the_opponent():
+    found = rows(reference=[30.0], reference_cuda=[10.0], fast_cuda=[1.0], fast=[2.0])
+    assert found["fast@cuda"]["against"]["ax"] == {"contestant": "reference@cuda", "median": 10.0, "mean": 10.0}
+    assert found["fast"]["against"]["ax"]["median"] == 15.0
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "cuda", "wanted"),
+    [
+        (100, 1, False, [20, 2]),
+        (1000, 1, False, [50, 15]),
+        (BATCH_SIZE, 8, False, [20]),
+        (1000, 1, True, [20]),
+        (100, 1, True, []),
+        (50, 1, False, []),
+    ],
+)
+def test_the_targets_are_those_of_the_size_the_batch_and_the_device(n, batch, cuda, wanted):
+    row = {"n": n, "batch": batch, "median": 1.0, "against": {}}
+    assert [target["ratio"] for target in targets_of(row, cuda)] == wanted
+
+
+def test_ten_thousand_on_cuda_has_a_target_in_seconds():
+    for median, met in ((0.9, True), (1.1, False)):
+        (target,) = targets_of({"n": 10_000, "batch": 1, "median": median, "against": {}}, cuda=True)
+        assert (target["seconds"], target["met"]) == (1.0, met)
+
+
+def test_growth_is_between_250_and_2000_and_between_refits_where_every_size_has_such_asks():
+    base = {"problem": "branin", "contestant": "fast", "batch": 1}
+    sizes = (50, 250, 500, 2000, 10_000)
+    found = [{**base, "n": n, "median": n**2.0, "median_between_refits": n**1.5} for n in sizes]
+    found += [{**base, "n": 250, "batch": 8, "median": 1e9}, {**base, "n": 1000, "error": "boom"}]
+    (row,) = growth_rows(found)
+    assert (row["from"], row["to"]) == (250, 2000)
+    assert (row["exponent"], row["between_refits"]) == (pytest.approx(2.0), pytest.approx(1.5))
+    assert row["exponent"] == pytest.approx(growth([250, 500, 2000], [n**2.0 for n in (250, 500, 2000)]))
+    found[2]["median_between_refits"] = None
+    assert growth_rows(found)[0]["between_refits"] is None
+    assert growth_rows(found[:2]) == []
+
+
+def test_by_default_only_contestants_on_cuda_run_at_the_largest_sizes():
+    cases = latency._cases(None, 8, ["reference", "fast@cuda"])
+    assert (200, 8, ["reference", "fast@cuda"]) in cases
+    assert [names for n, _, names in cases if n > 2_000] == [["fast@cuda"]] * 2
+    assert latency._cases([70], 4, ["fast"]) == [(70, 4, ["fast"])]
