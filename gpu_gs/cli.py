@@ -27,7 +27,7 @@ EPILOG = (
     "130 interrupted (continue with: gpu-gs resume DIR)."
 )
 
-MOST_PLACES = 7
+MOST_PLACES = 8
 """Columns of predictions that ``doctor`` shows side by side."""
 
 app = typer.Typer(
@@ -203,6 +203,10 @@ def _short(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
+
+
 # --------------------------------------------------------------------------------------- validate, presets, schema
 
 
@@ -337,33 +341,32 @@ def _print_choices(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     def name(place: dict[str, Any]) -> str:
-        threads = f"{place['threads']} thread{'s' if place['threads'] > 1 else ''}"
-        return threads if place["device"] == "cpu" else f"{place['device']}"
+        return f"cpu×{place['threads']}" if place["device"] == "cpu" else str(place["device"])
 
+    console = Console()
     rows, changes = found["auto"], found["crossovers"]
     predicted = [{name(place): place["seconds"] for place in row["predictions"]} for row in rows]
     columns = list(dict.fromkeys(column for row in predicted for column in row))
     if len(columns) > MOST_PLACES:  # --json has them all
-        wanted = {columns[0], *(name(change) for change in changes)}
-        columns = [column for column in columns if column in wanted]
+        chosen = {columns[0], *map(name, changes), *(column for column in columns if column.startswith("cuda"))}
+        columns = [column for column in columns if column in chosen]
     size = f"{found['parameters']} parameters, {found['outputs']} output{'s' if found['outputs'] > 1 else ''}"
-    print(f"\nauto would choose, with {size}" + (" (predicted milliseconds of an ask)" if columns else "") + ":")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trials", justify="right")
-    for column in columns:
-        table.add_column(column, justify="right")
-    table.add_column("auto takes")
+    unit = "predicted seconds of an ask; " if columns else ""
+    print()
+    console.print(f"auto would choose, with {size} ({unit}cpu×2: two threads):", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for column in ("trials", *columns, "auto"):
+        table.add_column(column, justify="left" if column == "auto" else "right", no_wrap=True)
     for row, seconds in zip(rows, predicted, strict=True):
-        cells = [f"{1e3 * seconds[column]:,.0f}" if column in seconds else "–" for column in columns]
-        chosen = "cpu, " * (row["device"] == "cpu") + name(row)
-        table.add_row(f"{row['n']:,}", *cells, chosen)
-    Console().print(table)
-    places = [f"{'cpu, ' * (change['device'] == 'cpu')}{name(change)} from {change['n']:,}" for change in changes]
-    print("Trials from which on auto changes: " + ("; ".join(places) if len(places) > 1 else "none up to 10,000"))
+        cells = [_seconds(seconds[column]) if column in seconds else "–" for column in columns]
+        table.add_row(f"{row['n']:,}", *cells, name(row))
+    console.print(table)
+    places = ", ".join(f"{name(change)} from {change['n']:,}" for change in changes)
+    console.print(f"auto by the number of trials: {places}", highlight=False)
     remarks = dict.fromkeys(remark for row in rows for remark in row["remarks"])
     for remark in remarks:
         if remark not in found["cuda_problems"]:  # they stand above
-            print(f"Note: {remark}")
+            console.print(f"Note: {remark}", highlight=False, markup=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- bench

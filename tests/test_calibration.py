@@ -97,12 +97,19 @@ def test_the_prediction_is_the_formula_of_the_notation():
 
 
 def test_a_curve_is_constant_below_a_power_between_and_grows_within_limits_beyond():
-    sizes, seconds = (10, 100), (1.0, 10**2.5)
-    assert at(sizes, seconds, 3, growth=(2, 3)) == 1.0
-    assert at(sizes, seconds, 50, growth=(2, 3)) == pytest.approx(5**2.5)
-    assert at(sizes, seconds, 400, growth=(2, 3)) == pytest.approx(40**2.5)
-    assert at(sizes, (1.0, 10.0), 400, growth=(2, 3)) == pytest.approx(160.0)
-    assert at(sizes, (1.0, 10.0**4), 200, growth=(2, 3)) == pytest.approx(8e4)
+    sizes, constant = (10, 100, 1000), 1.0
+
+    def curve(exponent: float) -> tuple[float, ...]:
+        """Launching operations takes 1 second; what is computed takes (n / 100) ** exponent, and nothing at n = 10."""
+        return (constant, constant + 1.0, constant + 10.0**exponent)
+
+    assert at(sizes, curve(2.5), 3, growth=(2, 3)) == 1.0
+    assert at(sizes, curve(2.5), 100, growth=(2, 3)) == pytest.approx(2.0)
+    assert at((10, 40), (1.0, 16.0), 20, growth=(2, 3)) == pytest.approx(4.0)
+    assert at(sizes, curve(2.5), 5000, growth=(2, 3)) == pytest.approx(constant + 50**2.5)
+    assert at(sizes, curve(1.0), 2000, growth=(2, 3)) == pytest.approx(constant + 10.0 * 2**2)
+    assert at(sizes, curve(4.0), 2000, growth=(2, 3)) == pytest.approx(constant + 1e4 * 2**3)
+    assert at(sizes, (1.0, 1.0, 1.0), 9000, growth=(2, 3)) == 1.0  # nothing but launches
     assert at((10,), (1.0,), 20, growth=(2, 3)) == pytest.approx(8.0)
 
 

@@ -43,7 +43,7 @@ SWITCH = "GPU_GS_CALIBRATION"
 FORMAT = 1
 
 CPU_SIZES = (64, 256, 1024)
-CUDA_SIZES = (64, 512, 2048)
+CUDA_SIZES = (64, 512, 2048, 4096)
 
 ROUNDS = 5
 """Each block is timed this often and the shortest time counts; thread counts take turns, so that a busy moment of

@@ -15,8 +15,10 @@ factorizations F, raw samples R, steps A, small operations H of Ax and Python, n
 
     T(n, d, m) = o H(n) + m (E (f(n) + 2 n^2 (d - D) g) + F c(n) + R / S s(n) + A a(n)) + Y y + 8 n (d + m) v
 
-Between the measured n a curve is interpolated in logarithms; below the first it is constant; beyond the last it grows as
-between the last two, but at least as n^2 and at most as n^3 (f and c), or as n^2 (s and a). The first summand is the same at every place and decides nothing.
+Between the measured n a curve is interpolated in logarithms; below the first it is constant. Beyond the last, what it
+has more than at the first (where launching operations is all that takes time) grows as between the last two, but at
+least as n^2 and at most as n^3 (f and c), or as n^2 (s and a). The first summand is the same at every place and decides
+nothing.
 """
 
 import math
@@ -131,10 +133,10 @@ def at(sizes: Sequence[int], seconds: Sequence[float], n: int, growth: tuple[flo
     if n <= sizes[0]:
         return seconds[0]
     if n >= sizes[-1]:
-        exponent = growth[1]
-        if len(sizes) > 1:
-            exponent = math.log(seconds[-1] / seconds[-2]) / math.log(sizes[-1] / sizes[-2])
-        return float(seconds[-1] * (n / sizes[-1]) ** min(max(exponent, growth[0]), growth[1]))
+        constant = seconds[0] if len(sizes) > 1 else 0.0
+        last, before = seconds[-1] - constant, (seconds[-2] if len(sizes) > 1 else 0.0) - constant
+        slope = math.log(last / before) / math.log(sizes[-1] / sizes[-2]) if 0 < before <= last else growth[1]
+        return float(constant + last * (n / sizes[-1]) ** min(max(slope, growth[0]), growth[1]))
     right = bisect_right(sizes, n)
     left = right - 1
     share = math.log(n / sizes[left]) / math.log(sizes[right] / sizes[left])

@@ -40,7 +40,7 @@ def describe(
     """
     import torch
 
-    devices = ["cpu", *{gpu.model: gpu.name for gpu in cuda_devices()}.values()]
+    devices = ["cpu", *{gpu.model: gpu.name for gpu in reversed(cuda_devices())}.values()]
     if recalibrate:
         for device in devices:
             calibrate(device)
