@@ -27,6 +27,9 @@ EPILOG = (
     "130 interrupted (continue with: gpu-gs resume DIR)."
 )
 
+MOST_PLACES = 8
+"""Columns of predictions that ``doctor`` shows side by side."""
+
 app = typer.Typer(
     name="gpu-gs",
     help="Bayesian optimization with Ax, its asks made fast: run a task, resume it, look at the report.",
@@ -200,6 +203,10 @@ def _short(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
+
+
 # --------------------------------------------------------------------------------------- validate, presets, schema
 
 
@@ -290,12 +297,17 @@ def schema(kind: Annotated[ConfigKind, typer.Argument()] = ConfigKind.task) -> N
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Show versions, devices and threads here, and what ``auto`` would choose for several sizes, and why."""
+def doctor(
+    recalibrate: Annotated[bool, typer.Option(help="Measure this machine anew; leave it alone meanwhile.")] = False,
+    parameters: Annotated[int, typer.Option(min=1, help="Parameters to assume.")] = 6,
+    outputs: Annotated[int, typer.Option(min=1, help="Modelled metrics to assume.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Show versions, devices and threads here, what an ask is predicted to take, and what ``auto`` chooses."""
     with _ax_loaded():
         from gpu_gs.device import describe
 
-        found = describe()
+        found = describe(d=parameters, num_outputs=outputs, recalibrate=recalibrate)
     if as_json:
         _print_json(found)
         return
@@ -304,12 +316,57 @@ def doctor(as_json: Json = False) -> None:
     blas = ", ".join(f"{lib['library']} {lib['version']} ({lib['threads']} threads)" for lib in found["blas"])
     print(f"{found['cores']} cores; torch uses {found['torch_threads']} threads; BLAS: {blas or 'none found'}")
     devices = found["cuda"]
-    print("CUDA devices: " + ("none" if not devices else ", ".join(map(str, devices))))
-    print("\nauto would choose:")
-    print(f"  {'trials':>6}  {'device':8} {'threads':>7}  why")
-    for choice in found["auto"]:
-        why = "; ".join(choice["reasons"])
-        print(f"  {choice['n']:>6}  {choice['device']:8} {choice['threads']:>7}  {why}")
+    problems = "; ".join(problem.removeprefix("no CUDA device: ") for problem in found["cuda_problems"])
+    print("CUDA devices: " + (", ".join(devices) if devices else f"none ({problems})"))
+    for device, calibration in found["calibration"].items():
+        print(_words_on_calibration(device, calibration))
+    _print_choices(found)
+
+
+def _words_on_calibration(device: str, calibration: dict[str, Any]) -> str:
+    if calibration["measured"] is None:
+        return f"Calibration of {device}: none ({calibration['problem']})"
+    when = f"{datetime.fromtimestamp(calibration['measured']):%Y-%m-%d %H:%M}"
+    busy = ""
+    if calibration["busy"]:
+        busy = ", while the machine was busy:\n  repeat it with --recalibrate when it is not"
+    took = f"{calibration['took']:.1f} s"
+    return f"Calibration of {device}: measured {when} in {took}{busy}\n  {calibration['file']}"
+
+
+def _print_choices(found: dict[str, Any]) -> None:
+    """What is predicted and chosen at each n, and where the choice changes."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    def name(place: dict[str, Any]) -> str:
+        return f"cpu×{place['threads']}" if place["device"] == "cpu" else str(place["device"])
+
+    console = Console()
+    rows, changes = found["auto"], found["crossovers"]
+    predicted = [{name(place): place["seconds"] for place in row["predictions"]} for row in rows]
+    columns = list(dict.fromkeys(column for row in predicted for column in row))
+    if len(columns) > MOST_PLACES:  # --json has them all
+        chosen = {columns[0], *map(name, changes), *(column for column in columns if column.startswith("cuda"))}
+        columns = [column for column in columns if column in chosen]
+    size = f"{found['parameters']} parameters, {found['outputs']} output{'s' if found['outputs'] > 1 else ''}"
+    unit = "predicted seconds of an ask; " if columns else ""
+    print()
+    console.print(f"auto would choose, with {size} ({unit}cpu×2: two threads):", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for column in ("trials", *columns, "auto"):
+        table.add_column(column, justify="left" if column == "auto" else "right", no_wrap=True)
+    for row, seconds in zip(rows, predicted, strict=True):
+        cells = [_seconds(seconds[column]) if column in seconds else "–" for column in columns]
+        table.add_row(f"{row['n']:,}", *cells, name(row))
+    console.print(table)
+    places = ", ".join(f"{name(change)} from {change['n']:,}" for change in changes)
+    console.print(f"auto by the number of trials: {places}", highlight=False)
+    remarks = dict.fromkeys(remark for row in rows for remark in row["remarks"])
+    for remark in remarks:
+        if remark not in found["cuda_problems"]:  # they stand above
+            console.print(f"Note: {remark}", highlight=False, markup=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- bench

@@ -185,3 +185,41 @@ def test_presets_schema_and_doctor(gpu_gs):
     assert found["auto"]
     assert all(choice["device"] for choice in found["auto"])
     assert "auto would choose" in gpu_gs("doctor")[1]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_doctor_s_table_fits_the_terminal_however_many_places_there_are(gpu_gs, monkeypatch, width):
+    from gpu_gs import device
+
+    counts = (1, 2, 4, 8, 16, 32, 64)
+
+    def row(n, chosen):
+        predictions = [{"device": "cpu", "threads": count, "seconds": n * 1.2345 / count} for count in counts]
+        predictions.append({"device": "cuda:0", "threads": 1, "seconds": 0.012345})
+        return {**chosen, "n": n, "predictions": predictions, "remarks": ["a remark", "no GPU"], "measured": True}
+
+    def describe(**kwargs):
+        assert kwargs == {"d": 20, "num_outputs": 2, "recalibrate": True}
+        first, last = {"device": "cpu", "threads": 1}, {"device": "cuda:0", "threads": 1}
+        known = {"measured": 0.0, "took": 1.234, "busy": True, "file": "/somewhere/calibration.json"}
+        return {
+            **{"gpu_gs": "1", "python": "3", "versions": {"torch": "2"}, "cores": 64, "torch_threads": 1, "blas": []},
+            **{"cuda": [], "cuda_problems": ["no GPU"], "parameters": 20, "outputs": 2},
+            "calibration": {"cpu": known, "cuda:0": {"measured": None, "problem": "it failed"}},
+            "auto": [row(50, first), row(5000, last)],
+            "crossovers": [{"n": 1, **first}, {"n": 1234, **last}],
+        }
+
+    monkeypatch.setattr(device, "describe", describe)
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = gpu_gs("doctor", "--recalibrate", "--parameters", 20, "--outputs", 2)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= width
+    assert "…" not in out
+    header = next(line for line in out.splitlines() if "trials" in line and "auto" in line)
+    assert header.split() == ["trials", "cpu×1", "cuda:0", "auto"]
+    (last,) = [line for line in out.splitlines() if line.strip().startswith("5,000")]
+    assert last.split() == ["5,000", "6,172", "0.012", "cuda:0"]
+    for part in ("measured 1970", "1.2 s", "busy", "/somewhere/", "it failed", "cuda:0 from 1,234", "Note: a remark"):
+        assert part in out
+    assert "Note: no GPU" not in out

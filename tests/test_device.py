@@ -11,7 +11,6 @@ import pytest
 import scipy.linalg  # noqa: F401 - loads its BLAS, whose threads are counted here
 import threadpoolctl
 
-from gpu_gs import device as device_module
 from gpu_gs.device import (
     CUDA_FROM_N,
     THREADS_FROM_N,
@@ -21,13 +20,18 @@ from gpu_gs.device import (
     FallbackMemory,
     applied,
     available_cores,
+    calibration,
     check,
     decide,
     describe,
+    doctor,
+    gpus,
     is_out_of_memory,
+    ran_out_of_memory,
     reasons_against_cuda,
-    threads_for,
 )
+from gpu_gs.device import decision as decision_module
+from gpu_gs.device import threads as threads_module
 from gpu_gs.errors import DeviceUnavailableError, GpuGsError
 
 torch = pytest.importorskip("torch")
@@ -35,19 +39,24 @@ torch = pytest.importorskip("torch")
 GIB = 2**30
 
 
+def see(monkeypatch: pytest.MonkeyPatch, problems: tuple[str, ...], found: tuple[CudaDevice, ...]) -> None:
+    """Makes the package see these GPUs."""
+    for module in (gpus, decision_module, calibration, doctor):
+        monkeypatch.setattr(module, "reasons_cuda_is_unusable", lambda: problems, raising=False)
+        monkeypatch.setattr(module, "cuda_devices", lambda: found, raising=False)
+        monkeypatch.setattr(module, "current_cuda", lambda: "cuda:1", raising=False)
+    monkeypatch.setattr(decision_module, "_RAN_OUT", {})
+
+
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the module see two GPUs; none of these tests computes on them."""
-    found = (CudaDevice("cuda:0", "Big", 80 * GIB), CudaDevice("cuda:1", "Small", 8 * GIB))
-    monkeypatch.setattr(device_module, "reasons_cuda_is_unusable", lambda: ())
-    monkeypatch.setattr(device_module, "cuda_devices", lambda: found)
-    monkeypatch.setattr(device_module, "_current_cuda", lambda: "cuda:1")
+    """Two GPUs; none of these tests computes on them."""
+    see(monkeypatch, (), (CudaDevice("cuda:0", "Big", 80 * GIB), CudaDevice("cuda:1", "Small", 8 * GIB)))
 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_module, "reasons_cuda_is_unusable", lambda: ("no CUDA device: it was taken out",))
-    monkeypatch.setattr(device_module, "cuda_devices", tuple)
+    see(monkeypatch, ("no CUDA device: it was taken out",), ())
 
 
 @dataclass
@@ -83,12 +92,33 @@ def test_auto_takes_the_current_gpu_from_the_threshold_on_counting_outputs():
     assert decide(DevicePolicy(), -(-CUDA_FROM_N // 2), 6, 2).device == "cuda:1"
 
 
+def largest_that_fits(memory: int) -> int:
+    """Rows of an exact model of one output and 6 parameters."""
+    return int((memory / 32) ** 0.5) - 10
+
+
 @pytest.mark.usefixtures("two_gpus")
-def test_auto_keeps_off_a_gpu_whose_memory_the_model_exceeds():
-    fits = int((8 * GIB / 32) ** 0.5) - 10
-    assert reasons_against_cuda(fits, 6, 1) == []
-    assert "8.0 GiB" in reasons_against_cuda(fits + 20, 6, 1)[0]
-    assert "8.0 GiB" in reasons_against_cuda(fits, 6, 2)[0]
+def test_auto_takes_a_gpu_whose_memory_the_model_does_not_exceed():
+    small, big = largest_that_fits(8 * GIB), largest_that_fits(80 * GIB)
+    assert [decide(DevicePolicy(), n, 6, 1).device for n in (small, small + 20, big, big + 20)] == [
+        *("cuda:1", "cuda:0", "cuda:0", "cpu")
+    ]
+    assert decide(DevicePolicy(), small, 6, 2).device == "cuda:0"
+    assert reasons_against_cuda(big, 6, 1) == []
+    assert "80.0 GiB" in reasons_against_cuda(big + 20, 6, 1)[0]
+    assert "80.0 GiB" in decide(DevicePolicy(), big + 20, 6, 1).reasons[0]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_auto_keeps_off_a_gpu_that_ran_out_of_memory_at_this_size():
+    ran_out_of_memory("cuda:1", 5000, 6, 1)
+    ran_out_of_memory("cuda:1", 9000, 6, 1)  # a larger one proves nothing new
+    assert [decide(DevicePolicy(), n, 6, 1).device for n in (4999, 5000, 9000)] == ["cuda:1", "cuda:0", "cuda:0"]
+    ran_out_of_memory("cuda:0", 9000, 6, 1)
+    decision = decide(DevicePolicy(), 9000, 6, 1)
+    assert decision.device == "cpu"
+    assert decision.reasons == ("large problem: cuda:0 ran out of memory at this size or a smaller one",)
+    assert decide(DevicePolicy(device="cuda:1"), 9000, 6, 1).device == "cuda:1"  # the user's word
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -123,13 +153,13 @@ def test_cpu_and_auto_are_always_there():
 
 
 def test_the_reason_is_that_of_this_torch():
-    reasons = device_module.reasons_cuda_is_unusable()
+    reasons = gpus.reasons_cuda_is_unusable()
     if torch.cuda.is_available():
         assert reasons == ()
     else:
         assert len(reasons) == 1
         assert torch.__version__ in reasons[0]
-        assert device_module.cuda_devices() == ()
+        assert gpus.cuda_devices() == ()
 
 
 def test_a_gpu_on_which_nothing_runs_counts_as_none(monkeypatch):
@@ -140,12 +170,12 @@ def test_a_gpu_on_which_nothing_runs_counts_as_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch, "eye", eye)
-    reasons = device_module.reasons_cuda_is_unusable.__wrapped__()
+    reasons = gpus.reasons_cuda_is_unusable.__wrapped__()
     assert reasons == ("no CUDA device that works: CUDA error: no kernel image is available",)
 
 
 def test_each_reason_is_logged_once_whatever_n(two_gpus, caplog):
-    device_module._log_once.cache_clear()
+    decision_module._log_once.cache_clear()
     with caplog.at_level(logging.INFO, logger="gpu_gs"):
         for n in range(1, 50):
             decide(DevicePolicy(), n, 6, 1)
@@ -170,20 +200,27 @@ def test_a_policy_refuses_a_wrong_number_of_threads(threads):
 # -------------------------------------------------------------------------------------------------------- threads
 
 
-def test_a_small_problem_gets_one_thread_a_large_one_all_cores_and_cuda_one(monkeypatch):
-    monkeypatch.setattr(device_module, "available_cores", lambda: 12)
-    assert [threads_for(n) for n in (1, THREADS_FROM_N - 1, THREADS_FROM_N)] == [1, 1, 12]
-    assert threads_for(10**5, "cuda:0") == 1
+@pytest.mark.usefixtures("no_gpu")
+def test_a_small_problem_gets_one_thread_and_a_large_one_all_cores(monkeypatch):
+    monkeypatch.setattr(decision_module, "available_cores", lambda: 12)
+    policy = DevicePolicy(device="cpu")
+    assert [decide(policy, n, 6, 1).threads for n in (1, THREADS_FROM_N - 1, THREADS_FROM_N)] == [1, 1, 12]
     assert decide(DevicePolicy(device="cpu", threads=3), 10**5, 6, 1).threads == 3
-    assert decide(DevicePolicy(device="cpu"), THREADS_FROM_N, 6, 1).threads == 12
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_on_cuda_the_host_has_one_thread_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.setattr(decision_module, "available_cores", lambda: 12)
+    assert decide(DevicePolicy(device="cuda"), 5000, 6, 1).threads == 1
+    assert decide(DevicePolicy(device="cuda", threads=3), 5000, 6, 1).threads == 3
 
 
 def test_the_cores_are_limited_by_the_cpu_set_the_container_and_the_environment(monkeypatch):
-    monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda _pid: set(range(16)), raising=False)
-    monkeypatch.setattr(device_module, "_container_cores", lambda: None)
+    monkeypatch.setattr(threads_module.os, "sched_getaffinity", lambda _pid: set(range(16)), raising=False)
+    monkeypatch.setattr(threads_module, "_container_cores", lambda: None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert available_cores() == 16
-    monkeypatch.setattr(device_module, "_container_cores", lambda: 6)
+    monkeypatch.setattr(threads_module, "_container_cores", lambda: 6)
     assert available_cores() == 6
     for value, cores in (("4,2", 4), ("64", 6), ("0", 1), ("many", 6)):
         monkeypatch.setenv("OMP_NUM_THREADS", value)
@@ -194,8 +231,8 @@ def test_the_cores_are_limited_by_the_cpu_set_the_container_and_the_environment(
     ("text", "cores"), [("max 100000", None), ("150000 100000", 2), ("50000 100000", 1), ("", None)]
 )
 def test_the_container_quota_is_rounded_up(monkeypatch, text, cores):
-    monkeypatch.setattr(device_module.Path, "read_text", lambda *_args, **_kwargs: text)
-    assert device_module._container_cores.__wrapped__() == cores
+    monkeypatch.setattr(threads_module.Path, "read_text", lambda *_args, **_kwargs: text)
+    assert threads_module._container_cores.__wrapped__() == cores
 
 
 @pytest.fixture(params=[1, 3])
@@ -416,6 +453,15 @@ def test_another_error_ends_the_attempts():
     assert FallbackMemory(Decision("cpu"), 512).after(torch.OutOfMemoryError("CUDA out of memory")) is None
 
 
+def test_on_the_cpu_the_ask_gets_the_threads_that_it_would_have_there():
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    first = FallbackMemory(Decision("cuda:0", threads=1), 512, threads_on_cpu=lambda: 12)
+    second = first.after(error)
+    assert (second.decision.device, second.decision.threads) == ("cuda:0", 1)
+    third = second.after(error)
+    assert (third.decision.device, third.decision.threads) == ("cpu", 12)
+
+
 def test_memory_that_cannot_be_halved_goes_to_the_cpu_at_once():
     following = FallbackMemory(Decision("cuda:0"), 1).after(torch.OutOfMemoryError("CUDA out of memory"))
     assert (following.decision.device, following.memory_mb) == ("cpu", 1)
@@ -436,14 +482,17 @@ def test_the_doctor_tells_versions_threads_devices_and_choices_in_json():
     for row in found["auto"]:
         decision = decide(DevicePolicy(), row["n"], 6, 2)
         assert (row["device"], row["threads"]) == (decision.device, decision.threads)
-        assert row["reasons"][: len(decision.reasons)] == list(decision.reasons)
-        assert len(row["reasons"]) == len(decision.reasons) + 1
+        assert row["remarks"][: len(decision.reasons)] == list(decision.reasons)
+        assert (row["measured"], row["predictions"]) == (False, [])
+    assert found["calibration"]["cpu"]["measured"] is None
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_the_doctor_shows_the_gpus(monkeypatch):
+def test_the_doctor_shows_the_gpus_and_calls_a_placeholder_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: ((index + 1) * GIB, 0))
     found = describe(sizes=(10, CUDA_FROM_N))
     assert found["cuda"] == ["cuda:0 (Big, 1.0 of 80.0 GiB free)", "cuda:1 (Small, 2.0 of 8.0 GiB free)"]
     assert [row["device"] for row in found["auto"]] == ["cpu", "cuda:1"]
-    assert "not measured" in found["auto"][-1]["reasons"][0]
+    assert [(change["n"], change["device"]) for change in found["crossovers"]] == [(1, "cpu"), (CUDA_FROM_N, "cuda:1")]
+    assert "a placeholder, not measured" in found["auto"][-1]["remarks"][-1]
+    assert set(found["calibration"]) == {"cpu", "cuda:0", "cuda:1"}

@@ -28,7 +28,7 @@ from ax.generation_strategy.generation_node_input_constructors import (
 from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.generation_strategy.transition_criterion import PausingCriterion, TransitionCriterion
 
-from gpu_gs.device import Decision, FallbackMemory, applied, decide
+from gpu_gs.device import Decision, DevicePolicy, FallbackMemory, applied, decide, ran_out_of_memory
 from gpu_gs.errors import FallbackWarning
 from gpu_gs.plugin.ask import Ask, current, in_progress
 from gpu_gs.plugin.generator import WarmBoTorchGenerator
@@ -124,7 +124,14 @@ class GPUGenerationNode(GenerationNode):
         """
         # After a fall-back to Sobol, Ax keeps to Sobol until the next fit: for the rest of a ``max_trials=k`` call.
         self._generator_spec_to_gen_from = self.generator_spec
-        attempt = FallbackMemory(self._decide(experiment), self.settings.acquisition.memory_mb)
+        settings = self.settings
+        attempt = FallbackMemory(
+            self._decide(experiment),
+            settings.acquisition.memory_mb,
+            threads_on_cpu=lambda: (
+                decide(DevicePolicy(device="cpu", threads=settings.threads), **_size_of(experiment)).threads
+            ),
+        )
         while True:
             try:
                 return self._gen_on(
@@ -141,6 +148,8 @@ class GPUGenerationNode(GenerationNode):
                 if following is None:
                     raise
                 warnings.warn(FallbackWarning(following.decision.reasons[-1]), stacklevel=2)
+                if following.decision.device == "cpu":
+                    ran_out_of_memory(attempt.decision.device, **_size_of(experiment))
                 attempt = following
                 self.generator_spec._fitted_adapter = None
                 skip_fit = False
@@ -204,13 +213,7 @@ class GPUGenerationNode(GenerationNode):
     # ------------------------------------------------------------------ state
 
     def _decide(self, experiment: Experiment) -> Decision:
-        config = experiment.optimization_config
-        return decide(
-            self.settings.policy,
-            n=len(experiment.trials),
-            d=len(experiment.search_space.tunable_parameters),
-            num_outputs=1 if config is None else max(len(config.metric_names), 1),
-        )
+        return decide(self.settings.policy, **_size_of(experiment))
 
     def _seed(self, index: int, attempt: int) -> int:
         return derive_seed(self.settings.seed, index, 0, attempt)
@@ -242,6 +245,16 @@ class GPUGenerationNode(GenerationNode):
             ):
                 return unchanged
         return super()._get_model_state_from_last_generator_run(generator_spec=generator_spec)
+
+
+def _size_of(experiment: Experiment) -> dict[str, int]:
+    """The size of an ask, as ``gpu_gs.device.decide`` takes it."""
+    config = experiment.optimization_config
+    return {
+        "n": len(experiment.trials),
+        "d": len(experiment.search_space.tunable_parameters),
+        "num_outputs": 1 if config is None else max(len(config.metric_names), 1),
+    }
 
 
 def _own_fallback() -> dict[type[Exception], GeneratorSpec]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpu_gs.config import StrategyConfig
-from gpu_gs.device import DevicePolicy, check, decide
+from gpu_gs.device import DevicePolicy, check, crossovers
 from gpu_gs.errors import ConfigError, TaskError
 from gpu_gs.rng import derive_seed, fresh_seed
 from gpu_gs.run import journal
@@ -71,14 +71,15 @@ def pinned(config: TaskConfig) -> tuple[TaskConfig, list[str]]:
     if strategy.engine == "gpu_gs":
         policy = DevicePolicy(device=strategy.device, threads=strategy.threads)
         d, outputs = len(config.parameters), len(Goal.parse(config.optimize, config.outcome_constraints).metrics)
-        ends = [decide(policy, n=n, d=d, num_outputs=outputs) for n in (1, config.trials)]
+        decisions = [decision for _, decision in crossovers(policy, d, outputs, up_to=config.trials)]
         chosen: dict[str, Any] = {}
         for key in ("device", "threads"):
-            first, last = (getattr(decision, key) for decision in ends)
-            if first == last:
-                chosen[key] = first
+            values = list(dict.fromkeys(getattr(decision, key) for decision in decisions))
+            if len(values) == 1:
+                chosen[key] = values[0]
             else:
-                remarks.append(f"strategy.{key} stays auto: it goes from {first} to {last} within the run")
+                changes = " to ".join(map(str, values))
+                remarks.append(f"strategy.{key} stays auto: it goes from {changes} within the run")
         strategy = strategy.model_copy(update=chosen)
     strategy = strategy.model_copy(update={"preset": None})
     return config.model_copy(update={"strategy": strategy, "versions": versions()}), remarks

@@ -248,9 +248,12 @@ def test_what_cannot_be_fast_says_why():
 
 
 def test_out_of_memory_on_the_device_moves_the_ask_to_the_cpu(monkeypatch):
+    from gpu_gs.device import decision as decision_module
     from gpu_gs.errors import FallbackWarning
     from gpu_gs.plugin import node as node_module
 
+    remembered: dict[str, int] = {}
+    monkeypatch.setattr(decision_module, "_RAN_OUT", remembered)
     expected = advance(make_client(), 7)
     client = make_client()
     advance(client, 6)
@@ -279,6 +282,7 @@ def test_out_of_memory_on_the_device_moves_the_ask_to_the_cpu(monkeypatch):
     ]
     assert largest_difference(asked, expected[6:]) < 1e-6
     assert "out of memory" in timings(client)["reasons"].iloc[-1]
+    assert set(remembered) == {"cuda"}  # auto does not try this size there again
 
 
 def test_fixed_features_are_kept():
