@@ -225,7 +225,7 @@ class Run:
         self._objective, self._held_out = objective, held_out
         self._say = say or (lambda text: None)
         self._progress = Progress(goal, config.trials, shown)
-        self._signals = Signals()
+        self._signals = Signals(self._progress.say)
         self._client_is_whole = True
         self._told_seconds: float | None = None
         self._failures_in_a_row = 0
