@@ -22,6 +22,7 @@ from gpu_gs.run.experiment import (
     complete,
     metrics_of,
     pinned,
+    problems_of,
     rebuild,
     run_to_json,
     versions,
@@ -78,7 +79,9 @@ def run_task(
         TaskError: The folder cannot be used.
     """
     config = with_seed(with_folder(config, task_folder))
-    client = build_client(config)  # every mistake in the task shows before a folder is made
+    if problems := problems_of(config):  # every mistake in the task shows before a folder is made
+        raise ConfigError(problems)
+    client = build_client(config)
     goal = Goal.parse(config.optimize, config.outcome_constraints)
     objective, held_out = _functions(config)
     folder = create(Path(folder))
