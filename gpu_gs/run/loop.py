@@ -29,7 +29,7 @@ from gpu_gs.run.experiment import (
     with_folder,
     with_seed,
 )
-from gpu_gs.run.folder import Lock, create
+from gpu_gs.run.folder import Lock, create, replace
 from gpu_gs.run.goal import Goal
 from gpu_gs.run.objectives import Objective, Outcome, evaluate, import_objective
 from gpu_gs.run.outputs import write_experiment, write_results, write_tables
@@ -191,7 +191,7 @@ def _write_resolved(config: TaskConfig, folder: Path) -> None:
     resolved, remarks = pinned(config)
     header = "What this run resolved to. Running this file gives the same trials on the same device and versions."
     text = dump_yaml(resolved, header="\n".join([header, *remarks]))
-    (folder / "resolved.yaml").write_text(text, encoding="utf-8")
+    replace(folder / "resolved.yaml", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 class Run:
