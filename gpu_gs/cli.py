@@ -5,10 +5,11 @@ document; everything else goes to stderr.
 """
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -108,7 +109,8 @@ def run(
                 f"{package} was {version} when this file was written and is {now.get(package)} here; trials may differ."
             )
     _say(f"{config.name}: {config.trials} trials into {folder}")
-    summary = run_task(config, folder, task_folder=resolve_source(TaskConfig, task).parent, say=_say)
+    with _stdout_kept(as_json), _about(task):
+        summary = run_task(config, folder, task_folder=resolve_source(TaskConfig, task).parent, say=_say)
     _finish(summary, as_json)
 
 
@@ -121,7 +123,9 @@ def resume(
     """Go on with a run where it stopped; the trial in flight is evaluated again."""
     with _ax_loaded():
         from gpu_gs.run.loop import resume as resume_run
-    _finish(resume_run(folder, trials=trials, say=_say), as_json)
+    with _stdout_kept(as_json):
+        summary = resume_run(folder, trials=trials, say=_say)
+    _finish(summary, as_json)
 
 
 @app.command(epilog=EPILOG)
@@ -175,18 +179,17 @@ def _print_summary(summary: dict[str, Any]) -> None:
     rows = summary["comparison"]
     if rows:
         held_out = list(dict.fromkeys(name for row in rows for name in row["held_out"] or {}))
-        labels = list(rows[0]["values"])
-        several = len(labels) > 1
-        lines = [["", *labels, *(["hypervolume"] if several else []), *(f"held-out {name}" for name in held_out)]]
-        for row in rows:
-            numbers = [row["values"][label] for label in labels]
-            numbers += [row["hypervolume"]] if several else []
-            numbers += [(row["held_out"] or {}).get(name) for name in held_out]
-            lines.append([row["who"], *("–" if number is None else f"{_mean(number):.5g}" for number in numbers)])
+        lines = [["", *(row["who"] for row in rows)]]
+        lines += [[label, *(_cell(row["values"][label]) for row in rows)] for label in rows[0]["values"]]
+        if len(rows[0]["values"]) > 1:
+            lines.append(["hypervolume", *(_cell(row["hypervolume"]) for row in rows)])
+        lines += [
+            [f"held-out {name}", *(_cell((row["held_out"] or {}).get(name)) for row in rows)] for name in held_out
+        ]
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        for line in lines:
-            cells = [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line, widths, strict=True))]
-            print("  ".join([cells[0], *cells[2:]]))
+        for name, *cells in lines:
+            row_of_cells = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+            print("  ".join([name.ljust(widths[0]), *row_of_cells]))
         best = ", ".join(f"{name} = {_short(value)}" for name, value in rows[0]["parameters"].items())
         if rows[0]["who"] == "tuned":
             print(f"Best parameters: {best}")
@@ -195,8 +198,11 @@ def _print_summary(summary: dict[str, Any]) -> None:
     print(f"Report: {Path(summary['folder']) / 'report.html'}")
 
 
-def _mean(value: Any) -> float:
-    return float(value[0] if isinstance(value, tuple | list) else value)
+def _cell(value: Any) -> str:
+    """A number as the table shows it; of a mean and its standard error, the mean."""
+    if value is None:
+        return "–"
+    return f"{float(value[0] if isinstance(value, tuple | list) else value):.5g}"
 
 
 def _short(value: Any) -> str:
@@ -220,25 +226,24 @@ def validate(
     from gpu_gs.config import StrategyConfig, resolve_source
     from gpu_gs.run.task_config import TaskConfig, load_task
 
-    kind = kind or _kind_of(file)
     try:
+        kind = kind or _kind_of(file)
         if kind is ConfigKind.strategy:
             strategy = StrategyConfig.load(file)
             words = f"strategy {strategy.name or ''} with engine {strategy.engine} on device {strategy.device}"
         else:
             config = load_task(file)
             with _ax_loaded():
-                from gpu_gs.run.experiment import build_client, with_folder
-                from gpu_gs.run.objectives import import_objective
+                from gpu_gs.run.experiment import build_client, problems_of, with_folder
             config = with_folder(config, resolve_source(TaskConfig, file).parent)
-            build_client(config)
-            import_objective(config.objective, config.python_path)
-            if config.held_out is not None:
-                import_objective(config.held_out, config.python_path, key="held_out")
+            with _stdout_kept(as_json), _about(file):
+                if problems := problems_of(config):
+                    raise ConfigError(problems)
+                build_client(config)
             words = f"task {config.name} with {len(config.parameters)} parameters and {config.trials} trials"
     except ConfigError as error:
         if as_json:
-            _print_json({"valid": False, "kind": kind.value, "problems": error.problems})
+            _print_json({"valid": False, "kind": None if kind is None else kind.value, "problems": error.problems})
             raise typer.Exit(USAGE) from None
         raise
     if as_json:
@@ -248,12 +253,16 @@ def validate(
 
 
 def _kind_of(file: str) -> ConfigKind:
-    from gpu_gs.config import parse_yaml, presets
+    from gpu_gs.config import closest, parse_yaml, presets
 
     if file in presets("tasks"):
         return ConfigKind.task
+    known = [*presets("strategies"), *presets("tasks")]
+    if file not in known and not Path(file).expanduser().exists():
+        hint = closest(Path(file).stem, known) or ";"
+        raise ConfigError([f"{file}: no such file or preset{hint} presets: {', '.join(known)}"])
     try:
-        values = parse_yaml(Path(file).read_text(encoding="utf-8-sig"), file)
+        values = parse_yaml(Path(file).expanduser().read_text(encoding="utf-8-sig"), file)
     except (ConfigError, OSError, UnicodeDecodeError):
         return ConfigKind.strategy
     tasks_own = {"objective", "parameters", "optimize", "trials", "held_out"}
@@ -524,6 +533,32 @@ def _ax_loaded() -> Iterator[None]:
         logging.disable(logging.NOTSET)
     for handler in logging.getLogger("ax").handlers:
         handler.setLevel(logging.WARNING)
+
+
+@contextmanager
+def _stdout_kept(as_json: bool) -> Iterator[None]:
+    """With ``--json``, whatever the user's functions print, from whatever language, goes to stderr."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
+def _about(file: str) -> Iterator[None]:
+    """Puts the file's name before problems that only show when its values are used."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([f"{file}: {problem}" for problem in error.problems]) from None
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gpu_gs import cli
 from gpu_gs.config import presets
+from tests.run.helpers import gpu_gs as run_process
 from tests.run.helpers import task, task_files
 
 
@@ -100,6 +101,7 @@ def test_run_without_out_makes_a_folder_under_runs(gpu_gs, tmp_path):
         (["resume", "missing"], 5, "no such folder"),
         (["report", "."], 5, "is . the folder of a run"),
         (["validate", "fats"], 2, "did you mean fast"),
+        (["validate", "diabets"], 2, "did you mean diabetes_svr"),
     ],
 )
 def test_a_mistake_is_explained_without_a_traceback(gpu_gs, arguments, code, words):
@@ -166,10 +168,34 @@ def test_validate_lists_all_problems_of_a_file(gpu_gs, tmp_path):
 
 def test_validate_asks_ax_and_imports_the_functions(gpu_gs, tmp_path):
     path = task_files(tmp_path / "task")
-    path.write_text(path.read_text().replace("own_objective:bowl", "own_objective:bowls"))
+    path.write_text(
+        path.read_text()
+        .replace("own_objective:bowl", "own_objective:bowls")
+        .replace("parameter_constraints: []", "parameter_constraints: [k <= 8, k + nothing <= 3, k * k <= 4]")
+        .replace("outcome_constraints: []", "outcome_constraints: [size <]")
+    )
     code, _, err = gpu_gs("validate", path)
     assert code == 2
-    assert "did you mean bowl" in err
+    lines = err.splitlines()
+    for words in (
+        "objective: own_objective:bowls: own_objective has no 'bowls'; did you mean bowl?",
+        "parameter_constraints.1: 'k + nothing <= 3' is not allowed; Ax refuses it: `nothing` does not exist",
+        "parameter_constraints.2: 'k * k <= 4' is not allowed",
+        "outcome_constraints.0: 'size <' is not understood by Ax",
+    ):
+        assert any(line.startswith(f"error: {path}: {words}") for line in lines)
+    assert len(lines) == 4
+
+
+def test_what_the_objective_prints_does_not_mix_with_the_json_document(tmp_path):
+    folder = tmp_path / "task"
+    path = task_files(folder)
+    (folder / "loud.py").write_text(
+        "import os\n\ndef f(parameters):\n    print('by Python')\n    os.system('echo by another')\n    return 1.0\n"
+    )
+    ended = run_process("run", path, "--trials", 1, "--set", "objective=loud:f", "--out", tmp_path / "run", "--json")
+    assert json.loads(ended.stdout)["status"] == "finished"
+    assert "by Python" in ended.stderr and "by another" in ended.stderr
 
 
 def test_presets_schema_and_doctor(gpu_gs):

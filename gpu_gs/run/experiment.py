@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from gpu_gs.errors import ConfigError, TaskError
 from gpu_gs.rng import derive_seed, fresh_seed
 from gpu_gs.run import journal
 from gpu_gs.run.goal import Goal
-from gpu_gs.run.objectives import Metrics
+from gpu_gs.run.objectives import Metrics, import_objective
 from gpu_gs.run.task_config import Parameter, TaskConfig, TaskStrategy
 
 if TYPE_CHECKING:
@@ -93,6 +94,32 @@ def build_strategy(strategy: TaskStrategy | StrategyConfig) -> "GenerationStrate
     return GPUGenerationStrategy.from_config(settings)
 
 
+def problems_of(config: TaskConfig) -> list[str]:
+    """What Ax says against a task, and against importing its functions; each line begins with the key to mend."""
+    problems: list[str] = []
+    with _collected(problems):
+        Goal.parse(config.optimize, config.outcome_constraints)
+        _configure_goal(_client_with_space(config), config)
+    with _collected(problems):
+        _client_with_space(config)
+        for place, text in enumerate(config.parameter_constraints):
+            with _collected(problems, f"parameter_constraints.{place}: {text!r} is not allowed; "):
+                _client_with_space(config, [text])
+    for key, name in (("objective", config.objective), ("held_out", config.held_out)):
+        if name is not None:
+            with _collected(problems):
+                import_objective(name, config.python_path, key=key)
+    return list(dict.fromkeys(problems))
+
+
+@contextmanager
+def _collected(problems: list[str], prefix: str = "") -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        problems += [prefix + problem for problem in error.problems]
+
+
 def build_client(config: TaskConfig, name: str | None = None) -> "Client":
     """A Client with the task's experiment, goal and strategy, and no trials yet.
 
@@ -102,28 +129,45 @@ def build_client(config: TaskConfig, name: str | None = None) -> "Client":
     """
     check(DevicePolicy(device=config.strategy.device, threads=config.strategy.threads))
     Goal.parse(config.optimize, config.outcome_constraints)
+    client = _client_with_space(config, config.parameter_constraints, name)
+    _configure_goal(client, config)
+    client.set_generation_strategy(build_strategy(config.strategy))
+    return client
+
+
+def _client_with_space(config: TaskConfig, constraints: Sequence[str] = (), name: str | None = None) -> "Client":
     from ax.api.client import Client
-    from ax.exceptions.core import AxError, AxParameterWarning
+    from ax.exceptions.core import AxParameterWarning
 
     seed = config.strategy.seed
     # Stock Ax draws from the global generators, which its Client seeds with 32 bits at the most.
     client = Client(random_seed=None if seed is None else derive_seed(seed, 0, 2, 0) % 2**32)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AxParameterWarning)
-            client.configure_experiment(
-                name=name or config.name,
-                description=config.description or None,
-                parameters=[_parameter(parameter) for parameter in config.parameters],
-                parameter_constraints=list(config.parameter_constraints),
-            )
+    with _refused(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", AxParameterWarning)
+        client.configure_experiment(
+            name=name or config.name,
+            description=config.description or None,
+            parameters=[_parameter(parameter) for parameter in config.parameters],
+            parameter_constraints=list(constraints),
+        )
+    return client
+
+
+def _configure_goal(client: "Client", config: TaskConfig) -> None:
+    with _refused():
         client.configure_optimization(
             objective=config.optimize, outcome_constraints=list(config.outcome_constraints) or None
         )
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    from ax.exceptions.core import AxError
+
+    try:
+        yield
     except (AxError, ValueError, TypeError) as error:
-        raise ConfigError([f"{config.name}: Ax refuses this task: {' '.join(str(error).split())}"]) from None
-    client.set_generation_strategy(build_strategy(config.strategy))
-    return client
+        raise ConfigError([f"Ax refuses it: {' '.join(str(error).split())}"]) from None
 
 
 def _parameter(parameter: Parameter) -> Any:
@@ -213,6 +257,7 @@ __all__ = [
     "complete",
     "metrics_of",
     "pinned",
+    "problems_of",
     "rebuild",
     "run_from_json",
     "run_to_json",

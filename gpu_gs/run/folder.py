@@ -38,14 +38,17 @@ class Lock:
     """``with Lock(folder):`` keeps other processes out; the system lets go of it when this process ends, however.
 
     Raises:
-        TaskError: Another process is at work in this folder.
+        TaskError: Another process is at work in this folder, or nothing can be written there.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK
 
     def __enter__(self) -> "Lock":
-        self._file = self._path.open("a+")
+        try:
+            self._file = self._path.open("a+")
+        except OSError as error:
+            raise TaskError(f"{self._path.parent}: cannot be written: {error.strerror or error}") from None
         if fcntl is not None:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,14 +72,21 @@ class Lock:
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Has ``write`` fill a file beside ``path``, and puts it in its place in one step."""
+    """Has ``write`` fill a file beside ``path``, and puts it in its place in one step.
+
+    Raises:
+        TaskError: The disk is full, say, or read-only.
+    """
     beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
     try:
-        write(beside)
-        beside.replace(path)
-    finally:
         beside.unlink(missing_ok=True)
+        try:
+            write(beside)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise TaskError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 __all__ = ["LOCK", "Lock", "create", "replace"]

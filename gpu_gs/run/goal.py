@@ -74,31 +74,33 @@ class Goal:
         from ax.core.types import ComparisonOp
         from ax.utils.common.sympy import extract_metric_weights_from_objective_expr, parse_objective_expression
 
+        problems: list[str] = []
+        expressions: list[Any] = []
+        weights: list[tuple[tuple[str, float], ...]] = []
         try:
             parsed = parse_objective_expression(optimize)
             expressions = list(parsed) if isinstance(parsed, tuple) else [parsed]
             weights = [tuple(extract_metric_weights_from_objective_expr(part)) for part in expressions]
-            config = optimization_config_from_string(optimize)
+            optimization_config_from_string(optimize)
         except Exception as error:
-            raise ConfigError([f"optimize: {optimize!r} is not understood by Ax: {_text(error)}"]) from None
-        del config
-        problems: list[str] = []
+            problems.append(f"optimize: {optimize!r} is not understood by Ax: {_text(error)}")
         thresholds: dict[str, float] = {}
         bounds = []
         goals = [pairs[0][0] for pairs in weights if len(pairs) == 1]
-        for text in outcome_constraints:
+        for place, text in enumerate(outcome_constraints):
+            where = f"outcome_constraints.{place}: {text!r}"
             try:
                 parsed_bound = optimization_config_from_string("__goal__", [text]).outcome_constraints[0]
                 pairs, at_most = tuple(parsed_bound.metric_weights), parsed_bound.op is ComparisonOp.LEQ
             except Exception as error:
-                problems.append(f"outcome_constraints: {text!r} is not understood by Ax: {_text(error)}")
+                problems.append(f"{where} is not understood by Ax: {_text(error)}")
                 continue
             if parsed_bound.relative:
-                problems.append(f"outcome_constraints: {text!r} needs a baseline, which a run does not have")
+                problems.append(f"{where} needs a baseline, which a run does not have")
             elif len(pairs) == 1 and pairs[0][0] in goals and len(weights) > 1:
                 thresholds[pairs[0][0]] = float(parsed_bound.bound)
             elif len(pairs) == 1 and pairs[0][0] in goals:
-                problems.append(f"outcome_constraints: {text!r} is on the goal itself, which Ax refuses for one goal")
+                problems.append(f"{where} is on the goal itself, which Ax refuses for one goal")
             else:
                 bounds.append(Bound(text, pairs, at_most, float(parsed_bound.bound)))
         if problems:

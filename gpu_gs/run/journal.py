@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,7 +138,8 @@ class Journal:
         return json.loads(line)
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # closing tries once more to write what append could not, which was reported then
+            self._file.close()
 
     def __enter__(self) -> "Journal":
         return self

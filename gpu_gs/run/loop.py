@@ -22,13 +22,14 @@ from gpu_gs.run.experiment import (
     complete,
     metrics_of,
     pinned,
+    problems_of,
     rebuild,
     run_to_json,
     versions,
     with_folder,
     with_seed,
 )
-from gpu_gs.run.folder import Lock, create
+from gpu_gs.run.folder import Lock, create, replace
 from gpu_gs.run.goal import Goal
 from gpu_gs.run.objectives import Objective, Outcome, evaluate, import_objective
 from gpu_gs.run.outputs import write_experiment, write_results, write_tables
@@ -78,7 +79,9 @@ def run_task(
         TaskError: The folder cannot be used.
     """
     config = with_seed(with_folder(config, task_folder))
-    client = build_client(config)  # every mistake in the task shows before a folder is made
+    if problems := problems_of(config):  # every mistake in the task shows before a folder is made
+        raise ConfigError(problems)
+    client = build_client(config)
     goal = Goal.parse(config.optimize, config.outcome_constraints)
     objective, held_out = _functions(config)
     folder = create(Path(folder))
@@ -188,7 +191,7 @@ def _write_resolved(config: TaskConfig, folder: Path) -> None:
     resolved, remarks = pinned(config)
     header = "What this run resolved to. Running this file gives the same trials on the same device and versions."
     text = dump_yaml(resolved, header="\n".join([header, *remarks]))
-    (folder / "resolved.yaml").write_text(text, encoding="utf-8")
+    replace(folder / "resolved.yaml", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 class Run:
@@ -225,7 +228,7 @@ class Run:
         self._objective, self._held_out = objective, held_out
         self._say = say or (lambda text: None)
         self._progress = Progress(goal, config.trials, shown)
-        self._signals = Signals()
+        self._signals = Signals(self._progress.say)
         self._client_is_whole = True
         self._told_seconds: float | None = None
         self._failures_in_a_row = 0

@@ -39,7 +39,7 @@ class Outcome:
 
 def search_path(folders: Sequence[str | Path]) -> list[str]:
     """Where the modules of objectives are looked for: the current folder first, then those given."""
-    return [str(Path(folder).expanduser().resolve()) for folder in (os.curdir, *folders)]
+    return list(dict.fromkeys(str(Path(folder).expanduser().resolve()) for folder in (os.curdir, *folders)))
 
 
 def import_objective(name: str, folders: Sequence[str | Path] = (), key: str = "objective") -> Objective:

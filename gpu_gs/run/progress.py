@@ -6,6 +6,9 @@ from typing import Any
 
 from gpu_gs.run.goal import Goal
 
+WIDE = 100
+"""Columns of a terminal from which there is room for a bar and the goal's name."""
+
 
 class Progress:
     """A line on stderr: trial, best so far, seconds in the objective and in the strategy, device.
@@ -25,6 +28,7 @@ class Progress:
         self.strategy_seconds = 0.0
         self._best = ""
         self._device = ""
+        self._doing = ""
         if sys.stderr.isatty() if shown is None else shown:
             self._bar = _bar()
 
@@ -59,9 +63,12 @@ class Progress:
         if device is not None:
             self._device = device
         if self._bar is not None:
+            if "random search" in (doing, self._doing) and doing != self._doing:
+                self._bar.reset(self._task)  # its trials take another time: what is left is estimated anew
             self._bar.update(
                 self._task, description=doing, completed=done, total=total or self._total, facts=self._facts()
             )
+        self._doing = doing
 
     def say(self, text: str) -> None:
         """A line above the bar, where there is one."""
@@ -72,7 +79,11 @@ class Progress:
         if best != best:
             return "none feasible yet"
         name = "hypervolume" if self._goal.several else self._goal.singles[0].label
-        return f"{name} {best:.5g}"
+        return f"{'best' if self._narrow else name} {best:.5g}"
+
+    @property
+    def _narrow(self) -> bool:
+        return self._bar is not None and self._bar.console.width < WIDE
 
     def _facts(self) -> str:
         parts = [
@@ -86,17 +97,27 @@ class Progress:
 
 def _bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
+    from rich.progress import Task as RichTask
+    from rich.table import Column
+    from rich.text import Text
 
+    class Facts(ProgressColumn):
+        """Cut off at the end where a line is too short; the other columns stay whole."""
+
+        def render(self, task: RichTask) -> Text:
+            return Text(task.fields["facts"], no_wrap=True, overflow="ellipsis")
+
+    console = Console(stderr=True)
     return RichProgress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=10),
+        *([BarColumn(bar_width=10)] if console.width >= WIDE else []),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[facts]}"),
         TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
+        Facts(Column(no_wrap=False)),
+        console=console,
     )
 
 
-__all__ = ["Progress"]
+__all__ = ["WIDE", "Progress"]

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ section { background: #fff; border: 1px solid #dde2ea; border-radius: 10px; padd
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid #e8ecf2; }
-th { font-weight: 600; color: #5a6472; }
+th { font-weight: 600; color: #5a6472; white-space: normal; vertical-align: bottom; }
 td.text, th.text { text-align: left; }
 tr.first td { font-weight: 600; }
 .remark { border-left: 4px solid #d9822b; padding-left: 10px; margin: 8px 0; overflow-wrap: anywhere; }
@@ -176,12 +176,14 @@ def _comparison(goal: Goal, summary: Mapping[str, Any]) -> str:
         ]
         for row in rows
     ]
-    note = "Each is represented by its best point; the held-out score was computed once, at the end."
+    note = "Each is represented by its best point."
     if goal.several:
         note = (
             f"Each is represented by the point of its front that is best in {goal.singles[0].label}; "
-            "hypervolume is of all its points. The held-out score was computed once, at the end."
+            "hypervolume is of all its points."
         )
+    if held_out:
+        note += " The held-out score was computed once, at the end."
     return _section("Tuned, random search, defaults", note, _table([*columns, *parameters], cells))
 
 
@@ -314,6 +316,11 @@ def _range_of_interest(
     return float(low - margin), float(high + margin)
 
 
+def _outside(values: Iterable[float], shown: tuple[float, float]) -> str:
+    outside = sum(not shown[0] <= value <= shown[1] for value in values)
+    return f" {outside} {'trial is' if outside == 1 else 'trials are'} far off the shown range."
+
+
 def _axis(single: Single) -> str:
     return f"{single.label} ({'lower' if single.minimize else 'higher'} is better)"
 
@@ -381,8 +388,7 @@ def _progress(record: journal.Record, goal: Goal, done: Mapping[int, Metrics]) -
         note += f" The dashed line is the default parameters: {_number(value)}."
     if interest is not None:
         figure.update_yaxes(range=list(interest))
-        outside = sum(not interest[0] <= value <= interest[1] for value in values)
-        note += f" {outside} {'trial is' if outside == 1 else 'trials are'} far off the shown range."
+        note += _outside(values, interest)
     return _section("Best so far", note, _plot(figure))
 
 
@@ -535,6 +541,8 @@ def _parameters(record: journal.Record, config: TaskConfig, goal: Goal, done: Ma
                 figure.update_yaxes(range=list(interest))
             plots.append(_plot(figure))
         note = f"Later trials are darker; {'those on the front have' if goal.several else 'the best has'} a red rim."
+        if interest is not None:
+            note += _outside(values.values(), interest)
         sections.append(
             _section(f"Parameters against {single.label}", note, f'<div class="grid">{"".join(plots)}</div>')
         )

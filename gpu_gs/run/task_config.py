@@ -13,6 +13,7 @@ from gpu_gs.config import (
     StrategyConfig,
     closest,
     load_config,
+    nearest,
     parse_yaml,
     presets,
     resolve_source,
@@ -108,6 +109,14 @@ class TaskStrategy(StrategyConfig):
 
     preset: str | None = Field(default=None, description="The preset that the other settings are laid over.")
 
+    @field_validator("preset")
+    @classmethod
+    def _preset_is_known(cls, value: str | None) -> str | None:
+        if value is not None and value not in (known := presets("strategies")):
+            meant = nearest(value, known)
+            raise ValueError(f"{f'did you mean {meant}? ' if meant else ''}allowed: {', '.join(known)}")
+        return value
+
     def settings(self) -> StrategyConfig:
         """The same strategy as ``GPUGenerationStrategy.from_config`` takes it."""
         return StrategyConfig.model_validate(self.model_dump(exclude={"preset"}))
@@ -188,11 +197,10 @@ class TaskConfig(ConfigModel):
             return value if isinstance(value, TaskStrategy) else value.model_dump()
         if isinstance(value, str):
             value = {"preset": value}
-        if not isinstance(value, Mapping) or value.get("preset") is None:
-            return value
-        name, known = value["preset"], presets("strategies")
-        if name not in known:
-            raise ValueError(f"preset {name!r} is unknown{closest(name, known)}; allowed: {', '.join(known)}")
+        known = presets("strategies")
+        name = value.get("preset") if isinstance(value, Mapping) else None
+        if not isinstance(name, str) or name not in known:
+            return value  # what is wrong with it is said together with the rest
         below = parse_yaml(known[name].read_text(encoding="utf-8"), name)
         return _over({"name": name, **below}, value)
 

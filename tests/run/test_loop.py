@@ -294,6 +294,26 @@ def test_a_folder_in_use_is_refused(finished, tmp_path):
         run_task(task(), tmp_path)
 
 
+def test_a_folder_that_cannot_be_written_is_named(copy, monkeypatch):
+    from gpu_gs.run import loop
+
+    original = Path.open
+
+    def full(path, mode="r", *args, **kwargs):
+        if set(mode) & set("wax+"):
+            raise OSError(28, "No space left on device")
+        return original(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(TaskError, match="cannot be written: No space left"):
+        resume(copy, trials=20)
+    record = journal.read(copy)
+    monkeypatch.setattr(Path, "write_text", lambda *args, **kwargs: Path.open(args[0], "w"))
+    monkeypatch.setattr("gpu_gs.run.outputs.write_tables", lambda *args: None)
+    with pytest.raises(TaskError, match=r"result.json: cannot be written"):
+        loop.write_results(record, loop.config_of(record), copy)
+
+
 def test_a_second_process_in_the_same_folder_is_refused(copy):
     with Lock(copy), pytest.raises(TaskError, match=f"pid {os.getpid()}"):
         resume(copy, trials=9)

@@ -94,6 +94,10 @@ def test_one_setting_does_not_replace_a_strategy_given_by_name(tmp_path):
         ({"strategy": "fats"}, ["strategy", "did you mean fast"]),
         ({"strategy": {"preset": "fast", "acquisition": {"restart": 3}}}, ["strategy.acquisition.restart", "restarts"]),
         (
+            {"strategy": {"preset": "fsat", "fit": {"warm": 3}}},
+            ["strategy.preset: 'fsat'", "fast", "strategy.fit.warm"],
+        ),
+        (
             {"defaults": {"x": 1.0, "k": 2, "knid": "a"}},
             ["defaults.knid", "did you mean kind", "defaults.kind: is miss"],
         ),

@@ -36,6 +36,17 @@ def test_an_objective_is_a_pure_function_and_quick(name):
     assert outcomes[1].seconds < 5
 
 
+def test_a_point_at_which_libsvm_does_not_converge_is_evaluated_all_the_same():
+    from sklearn.svm import SVR
+
+    from gpu_gs.run import tasks
+
+    point = {"C": 100.0, "gamma": 1.0, "epsilon": 0.001, "kernel": "poly"}
+    assert tasks._svr(point).regressor[-1].max_iter == tasks.MAX_ITERATIONS != SVR().max_iter
+    outcome = evaluate(tasks.diabetes_svr, point, ["cv_rmse"])  # a warning would be an error here
+    assert outcome.error == "" and outcome.seconds < 60
+
+
 @pytest.mark.parametrize("data", ["_diabetes", "_digits", "_breast_cancer"])
 def test_the_held_out_rows_are_not_among_those_tuned_on(data):
     from gpu_gs.run import tasks
