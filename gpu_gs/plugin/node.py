@@ -170,6 +170,8 @@ class GPUGenerationNode(GenerationNode):
         generator = self._generator()
         if generator is not None and "fit_decision" not in spans.facts:  # no new data, or the second trial of a call
             spans.facts |= {"n": generator.training_size, "fit_decision": "unchanged", "fit_evaluations": 0}
+        if run._generator_key != self.generator_spec.generator_key:
+            ask.because([f"candidate: {ask.attempt - 1} attempts repeated points tried before, so {run._generator_key}"])
         metadata = {} if run.gen_metadata is None else run.gen_metadata
         metadata[METADATA_KEY] = record_of(ask, spans, seconds, node=self.name)
         run._gen_metadata = metadata
@@ -199,6 +201,10 @@ class GPUGenerationNode(GenerationNode):
             ask.attempt += 1
             return run
 
+    def _try_gen_with_fallback(self, exception: Exception, experiment: Experiment, **kwargs: Any) -> GeneratorRun:
+        with self._scene(experiment) as ask, isolated(self._seed(ask.index, ask.attempt)):
+            return super()._try_gen_with_fallback(exception, experiment=experiment, **kwargs)
+
     @contextmanager
     def _scene(self, experiment: Experiment) -> Iterator[Ask]:
         """The ask in progress, or the same scene for a fit that no ask asked for (an analysis, a prediction)."""
@@ -224,11 +230,12 @@ class GPUGenerationNode(GenerationNode):
         return generator if isinstance(generator, WarmBoTorchGenerator) else None
 
     def _ask_index(self) -> int:
+        """How many generator runs this node has produced, those of a fall-back included."""
+        strategy = self._generation_strategy
+        if strategy is not None:
+            return sum(run._generation_node_name == self.name for run in strategy._generator_runs)
         generator = self._generator()
-        if generator is not None:
-            return generator.ask_index
-        state = super()._get_model_state_from_last_generator_run(generator_spec=self.generator_spec)
-        return int((state.get("warm_state") or {}).get("asks", 0))
+        return 0 if generator is None else generator.ask_index
 
     def _get_model_state_from_last_generator_run(self, generator_spec: GeneratorSpec) -> dict[str, Any]:
         """The stored state when nothing is fitted yet; after that, the very objects of that first time.
@@ -248,12 +255,11 @@ class GPUGenerationNode(GenerationNode):
 
 
 def _size_of(experiment: Experiment) -> dict[str, int]:
-    """The size of an ask, as ``gpu_gs.device.decide`` takes it."""
-    config = experiment.optimization_config
+    """The size of an ask, as ``gpu_gs.device.decide`` takes it; batch trials have several arms each."""
     return {
-        "n": len(experiment.trials),
+        "n": max(len(experiment.trials), len(experiment.arms_by_name)),
         "d": len(experiment.search_space.tunable_parameters),
-        "num_outputs": 1 if config is None else max(len(config.metric_names), 1),
+        "num_outputs": max(len(experiment.metrics), 1),
     }
 
 
