@@ -230,6 +230,7 @@ def test_a_calibration_that_fails_is_said_once_and_the_constants_decide(monkeypa
     assert len([record for record in caplog.records if "no such luck" in record.getMessage()]) == 1
     assert "no such luck" in calibration.problem_of("cpu")
     assert "no such luck" in describe(sizes=(10,))["calibration"]["cpu"]["problem"]
+    assert "no such luck" in describe(sizes=(10,), recalibrate=True)["calibration"]["cpu"]["problem"]
 
 
 def test_if_only_the_gpu_s_calibration_fails_the_constants_decide_too(monkeypatch):
@@ -265,6 +266,13 @@ def test_a_measurement_covers_the_thread_counts_and_leaves_the_process_as_it_was
     assert [place.sizes for place in found.places] == [(8, 16)] * 2
     assert 0 < found.took < 30
     assert all(place.read == place.byte == 0 for place in found.places)
+
+
+def test_on_a_gpu_only_what_fits_its_memory_well_is_measured(monkeypatch):
+    gpus = (CudaDevice("cuda:0", "Large", 16 * GIB), CudaDevice("cuda:1", "Small", 2 * GIB))
+    see(monkeypatch, (), gpus)
+    assert calibration._sizes("cuda:0") == calibration.CUDA_SIZES
+    assert calibration._sizes("cuda:1") == calibration.CUDA_SIZES[:-1]
 
 
 def test_the_thread_counts_are_powers_of_two_and_all_cores():

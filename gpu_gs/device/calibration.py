@@ -28,7 +28,6 @@ from gpu_gs.device.costs import MEASURED_PARAMETERS, RESTARTS, SCORED_SAMPLES, C
 from gpu_gs.device.gpus import cuda_devices
 from gpu_gs.device.policy import Decision
 from gpu_gs.device.threads import applied, available_cores
-from gpu_gs.rng import guest
 
 try:
     import fcntl
@@ -44,6 +43,9 @@ FORMAT = 1
 
 CPU_SIZES = (64, 256, 1024)
 CUDA_SIZES = (64, 512, 2048, 4096)
+
+PROBE_BUFFERS = 12
+"""n x n float64 buffers that ``Probe`` holds at a time, at the most."""
 
 ROUNDS = 5
 """Each block is timed this often and the shortest time counts; thread counts take turns, so that a busy moment of
@@ -123,15 +125,19 @@ def calibrated(device: str) -> Calibration | None:
     key = key_of(device)
     digest = digest_of(key)
     with _LOCK:
-        known = _KNOWN.get(digest)
-        if known is None:
-            try:
-                known = _load_or_measure(device, key)
-            except Exception as error:  # whatever it is, an ask can do without
-                known = f"the calibration of {device} failed ({type(error).__name__}: {error})"
-                logger.warning("%s; auto goes by fixed thresholds in this process.", known)
-            _KNOWN[digest] = known
+        if digest not in _KNOWN:
+            _KNOWN[digest] = _or_why_not(device, lambda: _load_or_measure(device, key))
+        known = _KNOWN[digest]
     return known if isinstance(known, Calibration) else None
+
+
+def _or_why_not(device: str, work: Callable[[], Calibration]) -> Calibration | str:
+    try:
+        return work()
+    except Exception as error:  # whatever it is, an ask can do without
+        reason = f"the calibration of {device} failed ({type(error).__name__}: {error})"
+        logger.warning("device: %s; auto goes by fixed thresholds in this process.", reason)
+        return reason
 
 
 def problem_of(device: str) -> str | None:
@@ -142,14 +148,14 @@ def problem_of(device: str) -> str | None:
     return known if isinstance(known, str) else None
 
 
-def calibrate(device: str) -> Calibration:
-    """Measures now and replaces what was known."""
+def calibrate(device: str) -> Calibration | None:
+    """Measures now and replaces what was known; None if that fails (``problem_of`` says why)."""
     key = key_of(device)
     with _LOCK:
-        found = measure(device, key)
-        _KNOWN[digest_of(key)] = found
-        path = file_of(key)
-        if (problem := _save(found, path)) is not None:
+        found = _KNOWN[digest_of(key)] = _or_why_not(device, lambda: measure(device, key))
+        if isinstance(found, str):
+            return None
+        if (problem := _save(found, file_of(key))) is not None:
             logger.info("The calibration cannot be kept (%s).", problem)
     return found
 
@@ -277,11 +283,15 @@ def measure(device: str, key: dict[str, str]) -> Calibration:
     """Measures the CPU at each number of threads, or a GPU. Leaves threads, random state and modes as they were."""
     import torch
 
+    from gpu_gs.rng import guest
+
     load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
     started = time.perf_counter()
     counts = thread_counts(available_cores()) if device == "cpu" else (1,)
     with guest(), torch.no_grad():
-        places = _places(device, counts, CPU_SIZES if device == "cpu" else CUDA_SIZES, started + BUDGET_S)
+        places = _places(device, counts, _sizes(device), started + BUDGET_S)
+        if device != "cpu":
+            torch.cuda.empty_cache()  # the memory is the user's
         with applied(Decision("cpu", threads=1)):
             operation = _operation()
     return Calibration(
@@ -292,6 +302,14 @@ def measure(device: str, key: dict[str, str]) -> Calibration:
         operation=operation,
         places=places,
     )
+
+
+def _sizes(device: str) -> tuple[int, ...]:
+    """The n to measure; on a GPU those that leave three quarters of its memory alone."""
+    if device == "cpu":
+        return CPU_SIZES
+    memory = next(gpu.memory_bytes for gpu in cuda_devices() if gpu.name == device)
+    return tuple(n for n in CUDA_SIZES if 4 * PROBE_BUFFERS * 8 * n * n <= memory) or CUDA_SIZES[:1]
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
