@@ -336,11 +336,10 @@ def _words_on_calibration(device: str, calibration: dict[str, Any]) -> str:
     if calibration["measured"] is None:
         return f"Calibration of {device}: none ({calibration['problem']})"
     when = f"{datetime.fromtimestamp(calibration['measured']):%Y-%m-%d %H:%M}"
-    busy = ""
+    lines = [f"Calibration of {device}: measured {when} in {calibration['took']:.1f} s"]
     if calibration["busy"]:
-        busy = ", while the machine was busy:\n  repeat it with --recalibrate when it is not"
-    took = f"{calibration['took']:.1f} s"
-    return f"Calibration of {device}: measured {when} in {took}{busy}\n  {calibration['file']}"
+        lines.append("  while the machine was busy: repeat it with --recalibrate when it is not")
+    return "\n".join([*lines, f"  {calibration['file']}"])
 
 
 def _print_choices(found: dict[str, Any]) -> None:

@@ -137,7 +137,7 @@ class StrategyConfig(ConfigModel):
     )
     device: str = Field(default="auto", description=f"Where an ask runs: {', '.join(ALLOWED_DEVICES)}.")
     threads: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = Field(
-        default="auto", description="Threads of an ask on the CPU; auto: by the size of the problem."
+        default="auto", description="Threads of an ask on the CPU; auto: by a calibration of the machine."
     )
     deduplicate: StrictBool = Field(default=True, description="Whether a point that was tried already is refused.")
     simplify_parameter_changes: StrictBool = Field(default=False, description="Ax's setting of this name.")

@@ -16,7 +16,18 @@ import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_gs.device import DevicePolicy, calibration, costs, crossovers, decide, describe, doctor, places, prepare
+from gpu_gs.device import (
+    DevicePolicy,
+    calibration,
+    costs,
+    crossovers,
+    decide,
+    describe,
+    doctor,
+    measurement,
+    places,
+    prepare,
+)
 from gpu_gs.device import decision as decision_module
 from gpu_gs.device.calibration import Calibration, calibrate, calibrated, digest_of, file_of, key_of, load
 from gpu_gs.device.costs import Costs, Workload, at, cheapest
@@ -24,8 +35,6 @@ from gpu_gs.device.gpus import CudaDevice
 from tests.test_device import GIB, see
 
 torch = pytest.importorskip("torch")
-
-REAL_MEASURE = calibration.measure
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +54,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv(calibration.SWITCH, "on")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(calibration, "_KNOWN", {})
-    for module in (calibration, decision_module, doctor):
+    for module in (calibration, measurement, decision_module, doctor):
         monkeypatch.setattr(module, "available_cores", lambda: 2)
     calibration._key.cache_clear()
     see(monkeypatch, ("no CUDA device: it was taken out",), ())
@@ -197,14 +206,14 @@ def test_nothing_is_measured_where_there_is_nothing_to_choose(monkeypatch, polic
 
 
 def test_nothing_is_measured_on_one_core_without_gpu(monkeypatch):
-    for module in (calibration, decision_module):
+    for module in (calibration, measurement, decision_module):
         monkeypatch.setattr(module, "available_cores", lambda: 1)
     monkeypatch.setattr(calibration, "measure", lambda *_: pytest.fail("it measured"))
     assert decide(DevicePolicy(), 2000, 6, 1).threads == 1
 
 
 def test_a_cpu_policy_never_looks_for_a_gpu(monkeypatch):
-    for module in (calibration, decision_module):
+    for module in (calibration, measurement, decision_module):
         for name in ("cuda_devices", "reasons_cuda_is_unusable"):
             monkeypatch.setattr(module, name, lambda: pytest.fail("it looked"), raising=False)
     assert decide(DevicePolicy(device="cpu"), 100, 6, 1).device == "cpu"
@@ -230,6 +239,7 @@ def test_a_calibration_that_fails_is_said_once_and_the_constants_decide(monkeypa
     assert len([record for record in caplog.records if "no such luck" in record.getMessage()]) == 1
     assert "no such luck" in calibration.problem_of("cpu")
     assert "no such luck" in describe(sizes=(10,))["calibration"]["cpu"]["problem"]
+    assert "no such luck" in describe(sizes=(10,), recalibrate=True)["calibration"]["cpu"]["problem"]
 
 
 def test_if_only_the_gpu_s_calibration_fails_the_constants_decide_too(monkeypatch):
@@ -244,9 +254,9 @@ def test_if_only_the_gpu_s_calibration_fails_the_constants_decide_too(monkeypatc
 
 
 def test_a_measurement_covers_the_thread_counts_and_leaves_the_process_as_it_was(random_state_untouched, monkeypatch):
-    monkeypatch.setattr(calibration, "CPU_SIZES", (8, 16))
-    monkeypatch.setattr(calibration, "ROUNDS", 2)
-    monkeypatch.setattr(calibration, "HOPELESS", float("inf"))  # other tests may be running beside
+    monkeypatch.setattr(measurement, "CPU_SIZES", (8, 16))
+    monkeypatch.setattr(measurement, "ROUNDS", 2)
+    monkeypatch.setattr(measurement, "HOPELESS", float("inf"))  # other tests may be running beside
 
     def state():
         counts = sorted((lib["filepath"], lib["num_threads"]) for lib in threadpoolctl.threadpool_info())
@@ -257,7 +267,7 @@ def test_a_measurement_covers_the_thread_counts_and_leaves_the_process_as_it_was
     try:
         with torch.inference_mode():
             before = state()
-            found = REAL_MEASURE("cpu", key_of("cpu"))
+            found = measurement.measure("cpu", key_of("cpu"))
             assert state() == before
     finally:
         torch.set_default_dtype(torch.float32)
@@ -267,8 +277,15 @@ def test_a_measurement_covers_the_thread_counts_and_leaves_the_process_as_it_was
     assert all(place.read == place.byte == 0 for place in found.places)
 
 
+def test_on_a_gpu_only_what_fits_its_memory_well_is_measured(monkeypatch):
+    gpus = (CudaDevice("cuda:0", "Large", 16 * GIB), CudaDevice("cuda:1", "Small", 2 * GIB))
+    see(monkeypatch, (), gpus)
+    assert measurement._sizes("cuda:0") == measurement.CUDA_SIZES
+    assert measurement._sizes("cuda:1") == measurement.CUDA_SIZES[:-1]
+
+
 def test_the_thread_counts_are_powers_of_two_and_all_cores():
-    assert [calibration.thread_counts(cores) for cores in (1, 2, 6, 8)] == [(1,), (1, 2), (1, 2, 4, 6), (1, 2, 4, 8)]
+    assert [measurement.thread_counts(cores) for cores in (1, 2, 6, 8)] == [(1,), (1, 2), (1, 2, 4, 6), (1, 2, 4, 8)]
 
 
 def test_a_number_of_threads_that_is_far_behind_does_not_use_up_the_time(monkeypatch):
@@ -277,41 +294,41 @@ def test_a_number_of_threads_that_is_far_behind_does_not_use_up_the_time(monkeyp
     def rounds(probe, counts, deadline, cold):
         timed.extend((len(probe.X), threads) for threads in counts)
         return {
-            threads: dict.fromkeys((*calibration.BLOCKS, "product"), 1e-4 if threads == 1 else 100.0)
+            threads: dict.fromkeys((*measurement.BLOCKS, "product"), 1e-4 if threads == 1 else 100.0)
             for threads in counts
         }
 
-    monkeypatch.setattr(calibration, "_shortest_of_rounds", rounds)
-    found = calibration._places("cpu", (1, 2), (8, 16, 32), time.perf_counter() + 10)
+    monkeypatch.setattr(measurement, "_shortest_of_rounds", rounds)
+    found = measurement._places("cpu", (1, 2), (8, 16, 32), time.perf_counter() + 10)
     assert timed == [(8, 1), (8, 2), (16, 1), (32, 1)]
     assert [place.sizes for place in found] == [(8, 16, 32), (8,)]
     timed.clear()
-    calibration._places("cpu", (1, 2), (8, 16), time.perf_counter() + 10_000)  # there is time enough
+    measurement._places("cpu", (1, 2), (8, 16), time.perf_counter() + 10_000)  # there is time enough
     assert timed == [(8, 1), (8, 2), (16, 1), (16, 2)]
 
 
 def test_noise_does_not_make_a_larger_problem_cheaper(monkeypatch):
     seconds = iter([3.0, 2.0, 5.0])
     monkeypatch.setattr(
-        calibration,
+        measurement,
         "_shortest_of_rounds",
-        lambda probe, counts, deadline, cold: {1: dict.fromkeys((*calibration.BLOCKS, "product"), next(seconds))},
+        lambda probe, counts, deadline, cold: {1: dict.fromkeys((*measurement.BLOCKS, "product"), next(seconds))},
     )
-    (found,) = calibration._places("cpu", (1,), (8, 16, 32), time.perf_counter() + 10)
+    (found,) = measurement._places("cpu", (1,), (8, 16, 32), time.perf_counter() + 10)
     assert found.fit == (3.0, 3.0, 5.0)
 
 
 def test_the_blocks_run_on_each_device(device):
-    probe = calibration.Probe(12, str(device))
+    probe = measurement.Probe(12, str(device))
     probe.warm_up()
-    assert all(probe.seconds(block) > 0 for block in calibration.BLOCKS)
+    assert all(probe.seconds(block) > 0 for block in measurement.BLOCKS)
     read, byte = probe.transfer()
     assert read > 0 and byte > 0
 
 
 def test_the_fit_block_computes_what_a_fit_does():
     """Its inverse, before it is contracted, against a dense one: the arithmetic that is timed is the real one."""
-    probe = calibration.Probe(12, "cpu")
+    probe = measurement.Probe(12, "cpu")
     q = ((probe.X[:, None] - probe.X) ** 2).sum(-1)
     K = torch.exp(-q / 2) + 0.1 * torch.eye(12, dtype=torch.float64)
     assert torch.allclose(probe.K, K)

@@ -217,7 +217,7 @@ def test_presets_schema_and_doctor(gpu_gs):
 def test_the_doctor_s_table_fits_the_terminal_however_many_places_there_are(gpu_gs, monkeypatch, width):
     from gpu_gs import device
 
-    counts = (1, 2, 4, 8, 16, 32, 64)
+    counts = (1, 2, 4, 8, 16, 32, 64, 128)
 
     def row(n, chosen):
         predictions = [{"device": "cpu", "threads": count, "seconds": n * 1.2345 / count} for count in counts]

@@ -27,6 +27,7 @@ from gpu_gs.device import (
     doctor,
     gpus,
     is_out_of_memory,
+    measurement,
     ran_out_of_memory,
     reasons_against_cuda,
 )
@@ -41,7 +42,7 @@ GIB = 2**30
 
 def see(monkeypatch: pytest.MonkeyPatch, problems: tuple[str, ...], found: tuple[CudaDevice, ...]) -> None:
     """Makes the package see these GPUs."""
-    for module in (gpus, decision_module, calibration, doctor):
+    for module in (gpus, decision_module, calibration, measurement, doctor):
         monkeypatch.setattr(module, "reasons_cuda_is_unusable", lambda: problems, raising=False)
         monkeypatch.setattr(module, "cuda_devices", lambda: found, raising=False)
         monkeypatch.setattr(module, "current_cuda", lambda: "cuda:1", raising=False)
