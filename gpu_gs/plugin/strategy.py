@@ -6,6 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from ax.adapter.base import Adapter
 from ax.api.utils.generation_strategy_dispatch import choose_generation_strategy
 from ax.api.utils.structs import GenerationStrategyDispatchStruct
 from ax.core.data import Data
@@ -124,6 +125,19 @@ class GPUGenerationStrategy(GenerationStrategy):
             )
             for trial in range(max(num_trials, 1))
         ]
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The current node's adapter; after a load, which keeps no models, ours is fitted when somebody asks for it.
+
+        Ax's generator runs carry the best point of their time instead, which an ask of ours does not compute. The fit
+        starts from the hyperparameters of the last ask and does not change the next candidate.
+        """
+        node = self._curr
+        if isinstance(node, GPUGenerationNode) and node._fitted_adapter is None and self._experiment is not None:
+            if any(run._generation_node_name == node.name for run in self._generator_runs):
+                node._fit(experiment=self._experiment)
+        return node._fitted_adapter
 
     def clone_reset(self) -> "GPUGenerationStrategy":
         """A strategy like this one that has not generated anything; a seed that was drawn is drawn anew."""

@@ -176,3 +176,17 @@ print(len(client.get_next_trials(max_trials=1)))
 def test_timings_of_a_client_without_an_experiment_is_a_clear_error():
     with pytest.raises(TypeError, match="with an experiment set"):
         timings(Client())
+
+
+def test_the_best_parameters_of_a_loaded_client_are_those_of_the_model(tmp_path):
+    path = tmp_path / "run.json"
+    client = make_client(seed=2)
+    advance(client, 12)
+    client.save_to_json_file(str(path))
+    loaded = load_client(path)
+    client._generation_strategy.fit(client._experiment)  # its model is that of the last ask, one observation behind
+    expected, found = client.get_best_parameterization(), loaded.get_best_parameterization()
+    assert found[0] == expected[0] and found[3] == expected[3]
+    mean, sem = expected[1]["f"]
+    assert found[1]["f"][0] == pytest.approx(mean, rel=1e-4) and found[1]["f"][1] == pytest.approx(sem, rel=1e-2)
+    assert largest_difference(advance(loaded, 2), advance(client, 2)) < 1e-4
