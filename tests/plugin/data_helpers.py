@@ -153,7 +153,7 @@ def assert_same(live: WarmTorchAdapter, fresh: TorchAdapter) -> None:
         assert [metadata[i] for i in order] == [expected[i] for i in reference]
     for name, transform in fresh.transforms.items():
         for attribute in ("cutoffs", "metric_to_bound", "Ymean", "Ystd"):
-            assert getattr(live.transforms[name], attribute, None) == getattr(transform, attribute, None)
+            np.testing.assert_equal(getattr(live.transforms[name], attribute, 0), getattr(transform, attribute, 0))
     assert list(live.transforms) == list(fresh.transforms)
 
 

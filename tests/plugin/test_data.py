@@ -446,6 +446,34 @@ def test_a_changed_objective_is_optimized_from_the_next_ask_on():
     assert "data: the optimization config was changed" in timings(client)["reasons"].iloc[-1]
 
 
+def test_a_space_that_is_not_expanded_leaves_points_out_as_ax_does():
+    experiment, live = grown(expand_model_space=False)
+    attach(experiment, add_trial(experiment, {"x": 1.5, "y": 0.9}), {"f": (2.0, np.nan), "g": (1.0, np.nan)})
+    assert reasons_of(live, experiment) == ["data: trial 4 lies outside of the space that the model knows"]
+    reference = fresh(experiment, transforms=TRANSFORMS["default"], expand_model_space=False)
+    assert_same(live, reference)
+    assert_same_frames(live, reference)
+    assert len(last(live)["datasets"][0].Y) == 4
+    assert reasons_of(live, experiment) == ["data: points lie outside of the search space"]
+
+
+def test_a_search_space_given_to_the_adapter_is_kept():
+    space = SearchSpace([RangeParameter(name, FLOAT, 0.0, 3.0) for name in ("x", "y")])
+    experiment, live = grown(search_space=space)
+    attach(experiment, add_trial(experiment, {"x": 2.5, "y": 0.9}), {"f": (2.0, np.nan), "g": (1.0, np.nan)})
+    assert reasons_of(live, experiment) == []
+    assert_same(live, fresh(experiment, transforms=TRANSFORMS["default"], search_space=space))
+
+
+def test_tensors_are_made_on_the_adapter_s_device(device):
+    experiment, live = grown(config=constrained)
+    attach(experiment, add_trial(experiment, {"x": 0.5, "y": 0.9}), {"f": (2.0, 0.1), "g": (1.0, 0.1)})
+    live.device = device
+    refit(live, experiment)
+    for dataset in last(live)["datasets"]:
+        assert {dataset.X.device.type, dataset.Y.device.type, dataset.Yvar.device.type} == {device.type}
+
+
 def test_only_the_outcomes_of_the_optimization_config_are_fitted_if_so_configured():
     experiment, live = grown(fit_tracking_metrics=False)
     attach(experiment, add_trial(experiment, {"x": 0.1, "y": 0.9}), {"f": (2.0, np.nan), "g": (1.0, np.nan)})
