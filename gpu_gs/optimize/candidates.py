@@ -90,6 +90,7 @@ def optimize_acquisition(
     fixed: Mapping[int, float] | None = None,
     anchors: Tensor | None = None,
     post_process: Callable[[Tensor], Tensor] | None = None,
+    scored: tuple[Tensor, Tensor] | None = None,
 ) -> OptimizeResult:
     """Maximizes an acquisition function of one point.
 
@@ -107,19 +108,21 @@ def optimize_acquisition(
         fixed: Values of fixed coordinates.
         anchors: Good points around which some raw samples are drawn. shape: (k, d)
         post_process: Applied to the refined points, which are then scored again. shape: (b, d) -> (b, d)
+        scored: Points (r x d) and their values (r), to be used instead of raw samples.
 
     Returns:
         The best point, of those with a finite value.
     """
     discrete = dict(discrete or {})
     generator = torch.Generator(device=lower.device).manual_seed(seed)
-    lower, upper = lower.clone(), upper.clone()
-    for index, value in (fixed or {}).items():
-        lower[index] = upper[index] = value
+    lower, upper = _with_fixed(lower, upper, fixed)
     with stage("raw_samples"):
-        raw = _raw_samples(lower, upper, raw_samples, discrete, anchors, generator)
         chunk = max(1, memory_mb * 2**20 // bytes_per_point)
-        scores = _in_chunks(acquisition.value, raw, chunk)
+        if scored is None:
+            raw = _raw_samples(lower, upper, raw_samples, discrete, anchors, generator)
+            scores = _in_chunks(acquisition.value, raw, chunk)
+        else:
+            raw, scores = scored
         lengths = getattr(acquisition, "lengths", upper - lower)
         closer = _closer_samples(raw, scores, lengths, lower, upper, discrete, generator)
         raw, scores = torch.cat([raw, closer]), torch.cat([scores, _in_chunks(acquisition.value, closer, chunk)])
@@ -131,6 +134,28 @@ def optimize_acquisition(
             values = acquisition.value(x)
         best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
         return OptimizeResult(x[best], float(values[best]), evaluations)
+
+
+def raw_samples_of(
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    count: int,
+    seed: int,
+    discrete: Mapping[int, Tensor] | None = None,
+    fixed: Mapping[int, float] | None = None,
+    anchors: Tensor | None = None,
+) -> Tensor:
+    """The raw samples of ``optimize_acquisition``, to be scored elsewhere; see there for the arguments. shape: (r, d)"""
+    generator = torch.Generator(device=lower.device).manual_seed(seed)
+    return _raw_samples(*_with_fixed(lower, upper, fixed), count, dict(discrete or {}), anchors, generator)
+
+
+def _with_fixed(lower: Tensor, upper: Tensor, fixed: Mapping[int, float] | None) -> tuple[Tensor, Tensor]:
+    lower, upper = lower.clone(), upper.clone()
+    for index, value in (fixed or {}).items():
+        lower[index] = upper[index] = value
+    return lower, upper
 
 
 def _raw_samples(
