@@ -17,14 +17,14 @@ from gpu_gs.gp.predictor import Predictor
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 ROOT_HALF = math.sqrt(0.5)
 ROOT_HALF_PI = math.sqrt(math.pi / 2)
-FAR_BELOW, FAR_ABOVE = -100.0, 30.0
+FAR_BELOW, FAR_ABOVE = -300.0, 30.0
 
 
 def log_h_and_ratios(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log h, Phi / h and phi / h, for all u (float64). shape: any
 
-    With the ratio t = Phi / phi = sqrt(pi / 2) erfcx(-u / sqrt 2), h = phi (1 + u t). Below -100 the sum cancels:
-    h = phi / u^2 (1 - 3 / u^2 + 15 / u^4 - 105 / u^6) to 1e-13. Above 30, h = u to rounding.
+    With the ratio t = Phi / phi = sqrt(pi / 2) erfcx(-u / sqrt 2), h = phi (1 + u t). Below -300 the sum cancels:
+    h = phi / u^2 (1 - 3 / u^2 + 15 / u^4 - 105 / u^6) to rounding. Above 30, h = u to rounding.
     """
     inner = u.clamp(FAR_BELOW, FAR_ABOVE)
     t = torch.special.erfcx(inner * -ROOT_HALF).mul_(ROOT_HALF_PI)
