@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpu_gs.config import StrategyConfig
+    from gpu_gs.optimize.maximize import maximize_acquisition
     from gpu_gs.plugin.accelerate import accelerate
     from gpu_gs.plugin.strategy import GPUGenerationStrategy
     from gpu_gs.plugin.timings import timings
     from gpu_gs.run.loading import load_client
 
 __version__ = "0.1.0"
-__all__ = ["GPUGenerationStrategy", "StrategyConfig", "accelerate", "load_client", "timings"]
+__all__ = ["GPUGenerationStrategy", "StrategyConfig", "accelerate", "load_client", "maximize_acquisition", "timings"]
 
 _HOMES = {
     "GPUGenerationStrategy": "gpu_gs.plugin.strategy",
     "StrategyConfig": "gpu_gs.config",
     "accelerate": "gpu_gs.plugin.accelerate",
     "load_client": "gpu_gs.run.loading",
+    "maximize_acquisition": "gpu_gs.optimize.maximize",
     "timings": "gpu_gs.plugin.timings",
 }
 

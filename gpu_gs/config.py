@@ -39,7 +39,7 @@ Kind = Literal["strategies", "tasks", "benchmarks"]
 """Folders of presets under ``configs/``."""
 
 AcquisitionName = Literal[
-    "auto", "LogEI", "LogNEI", "qLogNEI", "qLogEI", "qUCB", "qLogNEHVI", "qLogEHVI", "qLogNParEGO"
+    "auto", "LogEI", "LogNEI", "UCB", "qLogNEI", "qLogEI", "qUCB", "qLogNEHVI", "qLogEHVI", "qLogNParEGO"
 ]
 
 ACQUISITION_FUNCTIONS: tuple[str, ...] = get_args(AcquisitionName)
@@ -113,6 +113,9 @@ class AcquisitionConfig(ConfigModel):
     function: AcquisitionName = Field(
         default="auto",
         description="The acquisition function; auto: LogEI or LogNEI in closed form where they serve, else Ax's choice.",
+    )
+    beta: float = Field(
+        default=0.2, ge=0, description="Share of the variance in the upper confidence bound, for function UCB."
     )
     raw_samples: StrictInt = Field(
         default=1024, ge=1, description="Random points scored to choose where restarts begin."

@@ -189,22 +189,21 @@ def minimize(
         """Whether a mask needs no action. On the CPU we look; elsewhere looking costs more than acting."""
         return compact and bool(mask.all())
 
-    def direction(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """p, and the size of the projected gradient. shape: (a, d), (a,)"""
+    def direction(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """p, the size of the projected gradient, and the free coordinates. shape: (a, d), (a,), (a, d)"""
         residual = (x - g).clamp_(l, u).sub_(x)
-        free = residual != 0
-        all_free = surely_all(free)
-        if not all_free:
-            free = free.to(g.dtype)
+        free = None
+        if not surely_all(unbound := residual != 0):
+            free = unbound.to(g.dtype)
             g = g * free
         p = H.times(g).neg_()
         if any_fresh:
             scaled = g * unit
             steepest = scaled * unit * -length / scaled.abs().amax(-1, keepdim=True).clamp_min(1e-300)
             p = torch.where(fresh.unsqueeze(-1), steepest, p)
-        return p if all_free else p.mul_(free), residual.abs_().amax(-1)
+        return p if free is None else p.mul_(free), residual.abs_().amax(-1), free
 
-    p, size = direction(x, g)
+    p, size, free = direction(x, g)
     done = (size <= gradient_tolerance) | ~f.isfinite()
     hopeless = ~f.isfinite()
     t = torch.ones_like(f)
@@ -224,6 +223,7 @@ def minimize(
                 break
             stay = ~done
             x, f, g, p, t, l, u = (tensor[stay] for tensor in (x, f, g, p, t, l, u))
+            free = None if free is None else free[stay]
             rows, fresh, hopeless, done = (tensor[stay] for tensor in (rows, fresh, hopeless, done))
             H.select(stay)
         elif finished or not compact:
@@ -254,9 +254,8 @@ def minimize(
             curved.logical_and_(good)
             column = good.unsqueeze(-1)
             x, f, g = torch.where(column, trial, x), torch.where(good, f_trial, f), torch.where(column, g_trial, g)
-        stepped = s != 0
-        if not surely_all(stepped):  # H_ff must map the free part of y to s: the rest of y would spoil it
-            y = y * stepped
+        if free is not None:  # H_ff must map the free part of y to s: the rest of y would spoil it
+            y = y * free
         H.update(s, y, sy, torch.where(curved, sy.reciprocal(), 0.0), fresh if any_fresh else None)
         if any_fresh:
             fresh = fresh & ~curved
@@ -267,7 +266,7 @@ def minimize(
             done = done | hopeless
             H.reset(failed)
             fresh, any_fresh, moved = fresh | failed, True, good | failed
-        p_next, size = direction(x, g)
+        p_next, size, free = direction(x, g)
         if all_good:
             p, t = p_next, torch.ones_like(t)
         else:

@@ -95,7 +95,7 @@ def test_a_value_of_another_type_is_not_guessed_into_shape(values):
 
 def test_the_acquisition_functions_are_those_that_the_plugin_knows():
     generator = pytest.importorskip("gpu_gs.plugin.generator")
-    assert set(ACQUISITION_FUNCTIONS) == {"auto", "LogEI", "LogNEI", *generator.ACQUISITION_CLASSES}
+    assert set(ACQUISITION_FUNCTIONS) == {"auto", "LogEI", "LogNEI", "UCB", *generator.ACQUISITION_CLASSES}
 
 
 # -------------------------------------------------------------------------------------------------------- presets
@@ -580,6 +580,7 @@ FITS = st.builds(
 ACQUISITIONS = st.builds(
     AcquisitionConfig,
     function=st.sampled_from(ACQUISITION_FUNCTIONS),
+    beta=st.floats(min_value=0, max_value=1e3),
     raw_samples=POSITIVE,
     restarts=POSITIVE,
     iterations=POSITIVE,

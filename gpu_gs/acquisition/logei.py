@@ -10,20 +10,21 @@ import math
 import torch
 from torch import Tensor
 
+from gpu_gs.gp.draws import given_value
 from gpu_gs.gp.posterior import PosteriorState
 from gpu_gs.gp.predictor import Predictor
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 ROOT_HALF = math.sqrt(0.5)
 ROOT_HALF_PI = math.sqrt(math.pi / 2)
-FAR_BELOW, FAR_ABOVE = -100.0, 30.0
+FAR_BELOW, FAR_ABOVE = -300.0, 30.0
 
 
 def log_h_and_ratios(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log h, Phi / h and phi / h, for all u (float64). shape: any
 
-    With the ratio t = Phi / phi = sqrt(pi / 2) erfcx(-u / sqrt 2), h = phi (1 + u t). Below -100 the sum cancels:
-    h = phi / u^2 (1 - 3 / u^2 + 15 / u^4 - 105 / u^6) to 1e-13. Above 30, h = u to rounding.
+    With the ratio t = Phi / phi = sqrt(pi / 2) erfcx(-u / sqrt 2), h = phi (1 + u t). Below -300 the sum cancels:
+    h = phi / u^2 (1 - 3 / u^2 + 15 / u^4 - 105 / u^6) to rounding. Above 30, h = u to rounding.
     """
     inner = u.clamp(FAR_BELOW, FAR_ABOVE)
     t = torch.special.erfcx(inner * -ROOT_HALF).mul_(ROOT_HALF_PI)
@@ -57,6 +58,7 @@ class LogEI:
     With a posterior of S draws (``PosteriorState.draw``) and an incumbent for each, this is the log noisy expected
     improvement: the mean, over joint draws of the latent values at observed and pending points, of the exact
     improvement given them (Letham et al. 2019, "Constrained Bayesian optimization with noisy experiments", eq. 4).
+    ``given`` adds pending points to either.
 
     Args:
         state: The posterior.
@@ -74,19 +76,32 @@ class LogEI:
 
     def _standardized(self, mean: Tensor, sigma: Tensor) -> Tensor:
         """u. shape: (b,) or (b, S), (b,) -> the same, (b,) if S = 1"""
-        if mean.dim() == 1 and len(self._best) > 1:
+        best = self._best
+        if mean.dim() == 2:
+            best = best[: mean.shape[-1]]
+        elif len(best) > 1:
             mean = mean.unsqueeze(-1)
-        improvement = mean - self._best
+        improvement = mean - best
         if improvement.dim() == 2:
             sigma = sigma.unsqueeze(-1)
         return improvement.div_(sigma)
 
+    def given(self, x: Tensor, e: Tensor) -> "LogEI":
+        """This function with one more pending point, its value drawn with the base samples e. shape: (d,), (S,)"""
+        state, f = given_value(self.state, x, e)
+        best = torch.maximum(self.best * self.weight, f * self.weight) * self.weight
+        return LogEI(state, best, self.weight)
+
     def value(self, X: Tensor) -> Tensor:
         """shape: (b, d) -> (b,)"""
         _, k, _ = self.predictor.kernel(X)
-        return self._value(self.predictor.mean(k), self.predictor.solve(k)[1])
+        return self.score(self.predictor.mean(k), self.predictor.solve(k)[1])
 
-    def _value(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def score(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """The value for a posterior mean, times ``weight``, and variance. shape: (b,) or (b, S), (b,) -> (b,)
+
+        With fewer columns than S it is that of the first draws.
+        """
         sigma = variance.sqrt()
         log_h_u = log_h(self._standardized(mean, sigma))
         if log_h_u.dim() == 2:

@@ -47,9 +47,11 @@ class Predictor:
         k, w = covariance_and_weight(self.state.kind, q)
         return z, k.mul_(self.state.s), w.mul_(self.state.s)
 
-    def mean(self, k: Tensor) -> Tensor:
-        """weight (posterior mean). shape: (b, n) -> (b,) or (b, S)"""
-        return torch.addmv(self.c, k, self.alpha) if self.alpha.dim() == 1 else torch.addmm(self.c, k, self.alpha)
+    def mean(self, k: Tensor, draws: int | None = None) -> Tensor:
+        """weight (posterior mean), in the first ``draws`` draws. shape: (b, n) -> (b,) or (b, S)"""
+        if self.alpha.dim() == 1:
+            return torch.addmv(self.c, k, self.alpha)
+        return torch.addmm(self.c, k, self.alpha[:, :draws])
 
     def solve(self, k: Tensor) -> tuple[Tensor, Tensor]:
         """v and the posterior variance. shape: (b, n) -> (n, b), (b,)"""

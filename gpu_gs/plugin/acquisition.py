@@ -2,7 +2,7 @@
 
 Two classes behind Ax's interface: ``BatchedAcquisition`` optimizes whatever BoTorch acquisition function Ax chose, all
 raw samples and all restarts in as few calls as memory allows; ``LogEIAcquisition`` skips Ax's set-up (per-element
-loops over the training data, pruning of the baseline) where the log expected improvement has a closed form. What
+loops over the training data, pruning of the baseline) where there is a closed form (LogEI, LogNEI, UCB). What
 either cannot do goes to Ax's own optimizer, and the reasons are recorded.
 """
 
@@ -26,10 +26,13 @@ from torch import Tensor
 
 from gpu_gs.acquisition.autograd import AutogradAcquisition
 from gpu_gs.acquisition.logei import LogEI
+from gpu_gs.acquisition.pool import ClosedForm
+from gpu_gs.acquisition.ucb import UpperConfidenceBound
 from gpu_gs.config import AcquisitionConfig
 from gpu_gs.gp.posterior import PosteriorState, reasons_against_state, state_from_model
-from gpu_gs.optimize.candidates import optimize_acquisition, snapped
+from gpu_gs.optimize.candidates import optimize_acquisition, raw_samples_of, snapped
 from gpu_gs.plugin.ask import current
+from gpu_gs.plugin.sequence import Sequences, seed_of_run
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import stage
 
@@ -42,7 +45,7 @@ exp(-4) = 0.018: noise-free objectives fall below this bound after a few observa
 INCUMBENT_DRAWS = 64
 """Joint draws of the latent values over which the noisy expected improvement is averaged."""
 
-CLOSED_FORMS = ("auto", "LogEI", "LogNEI")
+CLOSED_FORMS = ("auto", "LogEI", "LogNEI", "UCB")
 """Values of ``acquisition.function`` that stand for a closed form where there is one."""
 
 MAX_ENUMERATED_VALUES = 64
@@ -252,12 +255,19 @@ class BatchedAcquisition(Acquisition):
                 fixed=fixed or None,
                 anchors=self._anchors(),
                 post_process=to_domain if many else rounding_func,
+                scored=self._scored(lower, upper, discrete, fixed, memory_mb),
             )
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
         if n > 1:
             self._condition_on(torch.empty_like(lower).expand(0, -1), already_pending)
         return torch.stack(candidates), torch.stack(values)
+
+    def _scored(
+        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """Raw samples with their values, or None: the optimizer draws and scores its own."""
+        return None
 
     def _bytes_per_point(self) -> int:
         """Memory for scoring one point: a few numbers for each training point and each point sampled jointly."""
@@ -291,10 +301,10 @@ class BatchedAcquisition(Acquisition):
         return self.X_observed[top]
 
 
-class ClosedForm(AcquisitionFunction):
+class ClosedFormFunction(AcquisitionFunction):
     """A closed form as a BoTorch acquisition function of single points (b x 1 x d), for Ax's analyses."""
 
-    def __init__(self, model: Model, function: LogEI) -> None:
+    def __init__(self, model: Model, function: ClosedForm) -> None:
         super().__init__(model=model)
         self.function = function
 
@@ -303,11 +313,22 @@ class ClosedForm(AcquisitionFunction):
 
 
 class LogEIAcquisition(BatchedAcquisition):
-    """The closed-form log expected improvement of one objective.
+    """The closed-form acquisition function of one objective.
 
-    Over the best posterior mean (``LogEI``) where the noise is negligible and nothing is pending; else over joint draws
-    of the latent values at observed and pending points (``LogNEI``), which is what Ax's qLogNEI estimates too. Built
-    from the posterior state alone: none of ``Acquisition.__init__``'s loops over the training data run.
+    ``LogEI``: log expected improvement over the best posterior mean, averaged over joint draws of the values at pending
+    points. ``LogNEI``: over joint draws of the latent values at observed and pending points, which is what Ax's qLogNEI
+    estimates too. ``UCB``: the upper confidence bound. ``auto`` takes LogEI where the noise is negligible, else LogNEI.
+    Built from the posterior state alone: none of ``Acquisition.__init__``'s loops over the training data run.
+
+    Args:
+        surrogate: See ``Acquisition``, as the next three.
+        search_space_digest: The search space.
+        torch_opt_config: What to optimize.
+        options: Ax's acquisition options.
+        config: Which function, and how to optimize it.
+        strategy_seed: The strategy's seed.
+        index: Index of the ask.
+        attempt: De-duplication attempt.
     """
 
     def __init__(
@@ -316,12 +337,14 @@ class LogEIAcquisition(BatchedAcquisition):
         search_space_digest: SearchSpaceDigest,
         torch_opt_config: TorchOptConfig,
         options: dict[str, Any],
-        function: str = "auto",
-        seed: int = 0,
+        config: AcquisitionConfig | None = None,
+        strategy_seed: int = 0,
+        index: int = 0,
+        attempt: int = 0,
     ) -> None:
         output = objective_output(torch_opt_config)
         assert output is not None, "reasons_against_log_ei must be empty"
-        index, self._weight = output
+        outcome, self._weight = output
         self.surrogate = surrogate
         self.options = options
         self.search_space_digest = search_space_digest
@@ -332,51 +355,87 @@ class LogEIAcquisition(BatchedAcquisition):
         self._objective_thresholds = None
         self._full_objective_weights = torch_opt_config.objective_weights
         self._objective_weights = torch_opt_config.objective_weights
-        self.seed = seed
+        self.engine = config or AcquisitionConfig()
+        self.seed = derive_seed(strategy_seed, index, 0, attempt)
         self._model = objective_model(surrogate.model, torch_opt_config)
         self._state: PosteriorState = state_from_model(self._model)
-        self.X_observed = surrogate.Xs[index]
-        self._eligible = _matching(self.X_observed, search_space_digest.bounds, torch_opt_config.fixed_features)
+        self.X_observed = surrogate.Xs[outcome]
+        fixed = torch_opt_config.fixed_features
+        self._eligible = _matching(self.X_observed, search_space_digest.bounds, fixed)
         observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
         self._observed = observed.where(self._eligible, observed.new_tensor(-math.inf))
         pending = torch_opt_config.pending_observations
-        self.X_pending = None if pending is None or len(pending[index]) == 0 else pending[index].to(self.X_observed)
-        self._noisy = function == "LogNEI" or (function == "auto" and relative_noise(self._model) > NEGLIGIBLE_NOISE)
-        self._use(self._closed_form())
+        given = pending is not None and len(pending[outcome]) > 0
+        none = self.X_observed[:0]
+        self.X_pending = pending[outcome].to(none) if pending is not None and given else None
+        self.label = self.engine.function
+        if self.label == "auto":
+            self.label = "LogNEI" if relative_noise(self._model) > NEGLIGIBLE_NOISE else "LogEI"
+        seed = seed_of_run(strategy_seed, index, 0 if self.X_pending is None else len(self.X_pending), attempt)
+        space = (tuple(search_space_digest.bounds), tuple((fixed or {}).items()))
+        self._sequences = Sequences(
+            self._model,
+            (self.label, self.engine.beta, self._weight, space),
+            seed,
+            lambda: self._closed_form(derive_seed(seed, 0, 0, 0)),
+            none,
+        )
+        self._use_pending()
 
-    @property
-    def label(self) -> str:
-        """What the closed form is."""
-        return "LogEI" if self._function.state is self._state else "LogNEI"
+    def _closed_form(self, seed: int) -> ClosedForm:
+        """The function without pending points."""
+        if self.label == "UCB":
+            return UpperConfidenceBound(self._state, self.engine.beta, self._weight)
+        if self.label == "LogEI":
+            return LogEI(self._state, self._observed.max() * self._weight, self._weight)
+        generator = torch.Generator(device=self._observed.device).manual_seed(seed)
+        state, f = self._state.draw(self.X_observed[:0], INCUMBENT_DRAWS, generator)
+        weighted = (f * self._weight).where(self._eligible.unsqueeze(-1), f.new_tensor(-math.inf))
+        return LogEI(state, weighted.amax(0) * self._weight, self._weight)
 
-    def _use(self, function: LogEI) -> None:
-        self._function = function
-        self.acqf = ClosedForm(self._model, function)
+    def _pending(self) -> Tensor:
+        return self.X_observed[:0] if self.X_pending is None else self.X_pending
 
-    def _closed_form(self) -> LogEI:
-        if self.X_pending is None and not self._noisy:
-            return LogEI(self._state, self._observed.max() * self._weight, weight=self._weight)
-        assert self.X_observed is not None
-        pending = self.X_observed[:0] if self.X_pending is None else self.X_pending
-        generator = torch.Generator(device=pending.device).manual_seed(derive_seed(self.seed, 1, 0, 0))
-        state, f = self._state.draw(pending, INCUMBENT_DRAWS, generator)
-        counts = torch.cat([self._eligible, self._eligible.new_ones(len(pending))])
-        weighted = (f * self._weight).where(counts.unsqueeze(-1), f.new_tensor(-math.inf))
-        return LogEI(state, weighted.amax(0) * self._weight, weight=self._weight)
+    def _use_pending(self) -> None:
+        self._function = self._sequences.at(self._pending()).function
+        self.acqf = ClosedFormFunction(self._model, self._function)
 
     def _condition_on(self, chosen: Tensor, already_pending: Tensor | None) -> None:
         pending = chosen if already_pending is None else torch.cat([already_pending, chosen])
         self.X_pending = pending if len(pending) else None
-        self._use(self._closed_form())
+        self._use_pending()
+
+    def _scored(
+        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
+    ) -> tuple[Tensor, Tensor] | None:
+        assert self.engine is not None
+        if self.engine.raw_samples * self._bytes_per_point() > memory_mb * 2**20:
+            return None
+
+        def raw(seed: int) -> Tensor:
+            return raw_samples_of(
+                lower,
+                upper,
+                count=self.engine.raw_samples,
+                seed=seed,
+                discrete=discrete,
+                fixed=fixed,
+                anchors=self._anchors(),
+            )
+
+        allowed = tuple((index, tuple(values.tolist())) for index, values in discrete.items())
+        key = (self.engine.raw_samples, allowed, tuple(fixed.items()))
+        sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
+        return pool.X, sequence.function.score(pool.mean, pool.variance)
 
     def _bytes_per_point(self) -> int:
-        return 32 * (len(self._function.state.Z) + self._function.best.numel())
+        draws = self._function.best.numel() if isinstance(self._function, LogEI) else 1
+        return 32 * (len(self._function.state.Z) + draws)
 
-    def _value_and_grad_function(self) -> LogEI:
+    def _value_and_grad_function(self) -> ClosedForm:
         return self._function
 
     def _anchors(self) -> Tensor:
-        assert self.X_observed is not None
         return self.X_observed[self._observed.topk(min(5, len(self._observed))).indices]
 
 

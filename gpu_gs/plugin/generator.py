@@ -188,9 +188,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
             or bool(botorch_acqf_options or botorch_acqf_classes_with_options),
             options=acq_options or {},
         )
-        seed = derive_seed(
-            self.settings.seed, self.ask_index if ask is None else ask.index, 0, 0 if ask is None else ask.attempt
-        )
+        index, attempt = (self.ask_index, 0) if ask is None else (ask.index, ask.attempt)
         acquisition: Acquisition
         if not reasons:
             acquisition = LogEIAcquisition(
@@ -198,8 +196,10 @@ class WarmBoTorchGenerator(BoTorchGenerator):
                 search_space_digest=search_space_digest,
                 torch_opt_config=torch_opt_config,
                 options=acq_options or {},
-                function=self.settings.acquisition.function,
-                seed=seed,
+                config=self.settings.acquisition,
+                strategy_seed=self.settings.seed,
+                index=index,
+                attempt=attempt,
             )
             note("acquisition", acquisition.label)
         else:
@@ -216,7 +216,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
             note("acquisition", type(acquisition.acqf).__name__)
         if isinstance(acquisition, BatchedAcquisition):
             acquisition.engine = self.settings.acquisition
-            acquisition.seed = seed
+            acquisition.seed = derive_seed(self.settings.seed, index, 0, attempt)
         return acquisition
 
     def best_point(

@@ -1,0 +1,159 @@
+"""The closed form of one fitted model from candidate to candidate, while the points pending become more.
+
+A call for k candidates comes here k times, each time with one more pending point. What is the same for all of them, the
+scored raw samples above all, is kept for as long as the fitted model lives and extended by a row for each pending point.
+
+It is a cache and nothing else. The seeds of what is kept derive from the ask's index less the number of pending points,
+which is the same for all k asks, and the base samples of a pending point from its place among them; pending points are
+always added one by one in their order. So the same numbers come out, to the last bit, whether the cache had something
+or not, in this process or another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from botorch.models.model import Model
+from torch import Tensor
+
+from gpu_gs.acquisition.logei import LogEI
+from gpu_gs.acquisition.pool import ClosedForm, Pool
+from gpu_gs.rng import derive_seed
+
+PENDING_DRAWS = 64
+"""Joint draws of the values at pending points."""
+
+
+def seed_of_run(strategy_seed: int, index: int, pending: int, attempt: int) -> int:
+    """The seed that all asks of a run of asks without new data in between share.
+
+    Args:
+        strategy_seed: The strategy's seed.
+        index: Index of this ask.
+        pending: How many points are pending.
+        attempt: De-duplication attempt; another one draws anew.
+    """
+    first = index - pending  # negative if points are pending that were never asked for
+    return derive_seed(strategy_seed, 2 * first if first >= 0 else -2 * first - 1, 2, attempt)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A closed form with some points pending.
+
+    Attributes:
+        seed: See ``seed_of_run``.
+        pending: The points, in their order. shape: (p, d)
+        function: The closed form given them.
+        pool: Scored raw samples under it, once somebody asked for them.
+        pool_key: What they depend on.
+    """
+
+    seed: int
+    pending: Tensor
+    function: ClosedForm
+    pool: Pool | None = None
+    pool_key: Any = None
+
+    def base_samples(self, place: int) -> Tensor | None:
+        """For the pending point at a place; None if the function needs no draws. shape: (S,)"""
+        if not isinstance(self.function, LogEI):
+            return None
+        count = self.function.best.numel()
+        generator = torch.Generator(device=self.pending.device)
+        generator.manual_seed(derive_seed(self.seed, 1, place, 0))
+        count = count if count > 1 else PENDING_DRAWS
+        return torch.randn(count, generator=generator, dtype=self.pending.dtype, device=self.pending.device)
+
+    def given(self, x: Tensor) -> "Sequence":
+        """With one more point pending. shape: (d,)"""
+        e = self.base_samples(len(self.pending))
+        function: ClosedForm = self.function.given(x, e)  # type: ignore[arg-type]  # only LogEI needs e
+        pool = None if self.pool is None else self.pool.given(function, e)
+        return replace(self, pending=torch.cat([self.pending, x.unsqueeze(0)]), function=function, pool=pool)
+
+    def extended_to(self, pending: Tensor) -> "Sequence | None":
+        """With all of these points pending; None if they do not begin with those that are already."""
+        p = len(self.pending)
+        if len(pending) < p or not torch.equal(pending[:p], self.pending):
+            return None
+        extended = self
+        for x in pending[p:]:
+            extended = extended.given(x)
+        return extended
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of a fitted model: the run's first sequence, its last, and what they depend on."""
+
+    key: Any
+    tensors: list[tuple[Tensor, int]]
+    first: Sequence
+    last: Sequence
+
+
+_KEPT: "WeakKeyDictionary[Model, _Kept]" = WeakKeyDictionary()
+
+
+def _tensors(model: Any) -> list[tuple[Tensor, int]]:
+    """What a model's predictions depend on, with the count of changes in place that each has seen."""
+    return [(t, t._version) for t in (*model.train_inputs, model.train_targets, *model.parameters())]
+
+
+def _unchanged(model: Any, kept: _Kept) -> bool:
+    now = _tensors(model)
+    return len(now) == len(kept.tensors) and all(
+        one is other and version == before for (one, version), (other, before) in zip(now, kept.tensors, strict=True)
+    )
+
+
+class Sequences:
+    """The sequences of one ask, continued from the last ask where nothing but the pending points has changed.
+
+    Args:
+        model: The fitted model.
+        key: Whatever else the function depends on, its seed included; compared by ``==``.
+        seed: See ``seed_of_run``.
+        build: Makes the function without pending points.
+        none: An empty tensor of points. shape: (0, d)
+    """
+
+    def __init__(self, model: Model, key: Any, seed: int, build: Callable[[], ClosedForm], none: Tensor) -> None:
+        self._model = model
+        self._key = (key, seed)
+        kept = _KEPT.get(model)
+        if kept is not None and kept.key == self._key and _unchanged(model, kept):
+            self._first, self._last = kept.first, kept.last
+        else:
+            self._first = self._last = Sequence(seed, none, build())
+
+    def at(self, pending: Tensor) -> Sequence:
+        """The sequence with these points pending. shape: (p, d)"""
+        for known in (self._last, self._first):
+            sequence = known.extended_to(pending)
+            if sequence is not None:
+                break
+        assert sequence is not None  # the first has no pending points
+        self._keep(self._first, sequence)
+        return sequence
+
+    def with_pool(self, pending: Tensor, key: Any, raw: Callable[[int], Tensor]) -> tuple[Sequence, Pool]:
+        """The sequence with its scored raw samples, which ``raw`` makes from a seed. shape: (p, d)"""
+        sequence = self.at(pending)
+        if sequence.pool is None or sequence.pool_key != key:
+            first = self._first
+            pool = Pool.of(first.function, raw(derive_seed(first.seed, 2, 0, 0)))
+            first = replace(first, pool=pool, pool_key=key)
+            extended = first.extended_to(pending)
+            assert extended is not None
+            sequence = extended
+            self._keep(first, sequence)
+        assert sequence.pool is not None
+        return sequence, sequence.pool
+
+    def _keep(self, first: Sequence, last: Sequence) -> None:
+        self._first, self._last = first, last
+        _KEPT[self._model] = _Kept(self._key, _tensors(self._model), first, last)
