@@ -13,7 +13,7 @@ from rich.table import Table
 from gpu_gs.bench.contestants import label
 from gpu_gs.bench.latency import KEPT, MEAN_SHARE, STAGES
 
-WIDTH = 150
+WIDTH = 170
 """Columns where the output is no terminal, which would tell its own."""
 
 LEFT = ("problem", "contestant", "target", "against", "not worse")
