@@ -400,14 +400,14 @@ def latency(
         typer.Option(
             "--n",
             min=2,
-            help="Evaluations known at the first ask; repeatable.  [default: 50 to 2000, to 10000 on CUDA, and 200 for "
-            "several candidates at once]",
+            help="Evaluations known at the first ask; repeatable. By default 50 to 2000 (to 10000 on CUDA), and 200 for "
+            "several candidates at once.",
         ),
     ] = None,
     contestants: Contestants = None,
     problems: Annotated[
         list[str] | None,
-        typer.Option("--problem", help="A test function; repeatable.  [default: hartmann6, ackley20]"),
+        typer.Option("--problem", help="A test function; repeatable. By default hartmann6 and ackley20."),
     ] = None,
     asks: Annotated[int, typer.Option(min=1, help="Asks timed at each size, after one that is not.")] = 20,
     batch: Annotated[
@@ -416,7 +416,7 @@ def latency(
     ] = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Thread counts to try; the better one counts.  [default: 1 and all cores]"),
+        typer.Option(min=1, help="Thread counts to try; the better one counts. By default 1 and all cores."),
     ] = None,
     limit: Annotated[
         float, typer.Option(min=0, help="Seconds after which a contestant times no further ask, 3 at least.")
@@ -451,7 +451,7 @@ def latency(
 def regret(
     problems: Annotated[
         list[str] | None,
-        typer.Option("--problem", help="A test function; repeatable.  [default: five and their noisy versions]"),
+        typer.Option("--problem", help="A test function; repeatable. By default five and their noisy versions."),
     ] = None,
     contestants: Contestants = None,
     references: Annotated[

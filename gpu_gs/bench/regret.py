@@ -32,7 +32,7 @@ class Trace:
     """
 
     regrets: tuple[float, ...]
-    seconds: float  # mean of an ask plus tell
+    seconds: float  # median of an ask plus tell; a pause in between does not show
     kept: bool = False
 
     @property
@@ -133,7 +133,7 @@ def _row(problem: str, contestant: str, traces: Traces, seeds: int, error: str |
         "median": st.median(values),
         "quartiles": [quantile(values, 0.25), quantile(values, 0.75)],
         "worst": max(values),
-        "seconds_per_evaluation": st.fmean(trace.seconds for trace in ours.values()),
+        "seconds_per_evaluation": st.median(trace.seconds for trace in ours.values()),
         "kept": all(trace.kept for trace in ours.values()),
     }
     for key, opponent in OPPONENTS.items():
@@ -209,7 +209,7 @@ def _of_lines(lines: Sequence[Mapping[str, Any]], kept: bool = False) -> Iterato
         job, answer = line["job"], line["answer"]
         at = checkpoints(job["initial"], job["evaluations"])
         regrets = tuple(answer["regret"][count - 1] for count in at)
-        seconds = st.fmean(answer["seconds"]) if answer["seconds"] else 0.0
+        seconds = st.median(answer["seconds"]) if answer["seconds"] else 0.0
         yield (short(job["contestant"]), job["problem"], job["seed"]), Trace(regrets, seconds, kept)
 
 

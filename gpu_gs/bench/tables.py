@@ -1,6 +1,9 @@
-"""The tables of the benchmarks' results."""
+"""The tables of the benchmarks' results; ``python -m gpu_gs.bench.tables RESULT.json`` prints them as Markdown."""
 
+import json
 import sys
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -10,7 +13,7 @@ from rich.table import Table
 from gpu_gs.bench.contestants import label
 from gpu_gs.bench.latency import KEPT, MEAN_SHARE, STAGES
 
-WIDTH = 150
+WIDTH = 170
 """Columns where the output is no terminal, which would tell its own."""
 
 LEFT = ("problem", "contestant", "target", "against", "not worse")
@@ -21,15 +24,30 @@ def show(result: dict[str, Any], stages: bool = False) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
-    for table in TABLES[result["benchmark"]](result):
+    for table in tables(result, stages):
         console.print(table)
-    if stages:
-        for table in _stage_tables(result):
-            console.print(table)
     for row in result["rows"]:
         if "error" in row:
             where = row.get("problem", "") + (f" n={row['n']}" if "n" in row else "")
             print(f"{row['contestant']} {where}: {row['error'].splitlines()[-1]}", file=sys.stderr)
+
+
+def tables(result: dict[str, Any], stages: bool = False) -> list[Table]:
+    return [*TABLES[result["benchmark"]](result), *(_stage_tables(result) if stages else [])]
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """All tables of a result, for the docs."""
+    parts = []
+    for table in tables(result, stages=result["benchmark"] == "latency"):
+        title, caption, table.title, table.caption = table.title, table.caption, None, None
+        table.box, table.padding = box.MARKDOWN, (0, 1)
+        text = StringIO()
+        Console(width=400, color_system=None, file=text).print(table)
+        head, rule, *rows = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
+        rows = [row for row in rows if not row.startswith("|-")]  # a section's end
+        parts.append("\n".join([f"**{title}**", "", head, rule, *rows, *(["", str(caption)] if caption else [])]))
+    return "\n\n".join(parts)
 
 
 def _table(title: str, headings: list[str], caption: str | None = None) -> Table:
@@ -283,3 +301,12 @@ def _test(test: dict[str, Any] | None) -> tuple[str, str, str]:
 
 
 TABLES = {"latency": _latency_tables, "memory": _memory_tables, "regret": _regret_tables}
+
+
+def main() -> None:
+    for argument in sys.argv[1:]:
+        print(markdown(json.loads(Path(argument).read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    main()

@@ -44,7 +44,9 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
     contestant = build(job["contestant"])
     contestant.start(problem, job["seed"], points, [problem.observe(p, i) for i, p in enumerate(points)])
     before = resident_mb()
-    asks, tells, counts = [], [], []
+    asks: list[float] = []
+    tells: list[float] = []
+    counts: list[int] = []
     for k in range(job["asks"] + 1):
         started = time.perf_counter()
         candidates = contestant.ask(batch)

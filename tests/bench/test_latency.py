@@ -5,6 +5,7 @@ import pytest
 from gpu_gs.bench import latency
 from gpu_gs.bench.latency import BATCH_SIZE, STAGES, growth_rows, targets_of
 from gpu_gs.bench.statistics import growth
+from gpu_gs.bench.tables import markdown
 
 
 def line(contestant, ask, *, n=100, batch=1, threads=1, details=()):
@@ -144,3 +145,14 @@ def test_by_default_only_contestants_on_cuda_run_at_the_largest_sizes():
     assert (200, 8, ["reference", "fast@cuda"]) in cases
     assert [names for n, _, names in cases if n > 2_000] == [["fast@cuda"]] * 2
     assert latency._cases([70], 4, ["fast"]) == [(70, 4, ["fast"])]
+
+
+def test_the_markdown_of_a_result_is_tables_of_equal_columns():
+    found = list(rows(reference=[20.0], optuna=[2.0], fast=[1.0]).values())
+    found.append({"problem": "branin", "d": 2, "n": 250, "batch": 1, "contestant": "fast", "error": "boom"})
+    text = markdown({"benchmark": "latency", "rows": found, "growth": []})
+    assert "20x Ax: met, 2x Optuna: met" in text
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1
+        assert sum(line.startswith("|-") or line.startswith("|:") for line in lines) == (1 if lines else 0)
