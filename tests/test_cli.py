@@ -211,3 +211,11 @@ def test_presets_schema_and_doctor(gpu_gs):
     assert found["auto"]
     assert all(choice["device"] for choice in found["auto"])
     assert "auto would choose" in gpu_gs("doctor")[1]
+
+
+def test_ax_says_each_thing_once():
+    import logging
+
+    let_through = cli._once()
+    records = [logging.makeLogRecord({"msg": "Outcome %s is constant", "args": (name,)}) for name in "aab"]
+    assert [let_through(record) for record in records] == [True, False, True]
