@@ -57,7 +57,12 @@ def test_tracebacks_of_failures_are_there(page):
 
 @pytest.mark.parametrize(
     ("bounds", "places"),
-    [((4, 64), [5, 10, 20, 50]), ((1, 30), [1, 2, 5, 10, 20]), ((0.3, 0.4), [0.3, 0.4]), ((0.1, 1), [0.1, 0.2, 0.5, 1])],
+    [
+        ((4, 64), [5, 10, 20, 50]),
+        ((1, 30), [1, 2, 5, 10, 20]),
+        ((0.3, 0.4), [0.3, 0.4]),
+        ((0.1, 1), [0.1, 0.2, 0.5, 1]),
+    ],
 )
 def test_a_short_log_axis_has_whole_labels(bounds, places):
     assert _round_numbers(*bounds) == pytest.approx(places)
