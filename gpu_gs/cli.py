@@ -5,10 +5,11 @@ document; everything else goes to stderr.
 """
 
 import json
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from enum import StrEnum
@@ -323,7 +324,9 @@ def doctor(
     print(f"gpu_gs {found['gpu_gs']}, Python {found['python']}")
     print(", ".join(f"{package} {version}" for package, version in found["versions"].items()))
     blas = ", ".join(f"{lib['library']} {lib['version']} ({lib['threads']} threads)" for lib in found["blas"])
-    print(f"{found['cores']} cores; torch uses {found['torch_threads']} threads; BLAS: {blas or 'none found'}")
+    limit = found["OMP_NUM_THREADS"]
+    cores = f"{found['cores']} of {found['cores_of_machine']} cores" + (f" (OMP_NUM_THREADS={limit})" if limit else "")
+    print(f"{cores}; torch uses {found['torch_threads']} threads; BLAS: {blas or 'none found'}")
     devices = found["cuda"]
     problems = "; ".join(problem.removeprefix("no CUDA device: ") for problem in found["cuda_problems"])
     print("CUDA devices: " + (", ".join(devices) if devices else f"none ({problems})"))
@@ -515,8 +518,6 @@ def memory(
 @contextmanager
 def _ax_loaded() -> Iterator[None]:
     """Imports Ax and torch in this process of our own with Ax's line for each trial turned off."""
-    import logging
-
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -532,6 +533,20 @@ def _ax_loaded() -> Iterator[None]:
         logging.disable(logging.NOTSET)
     for handler in logging.getLogger("ax").handlers:
         handler.setLevel(logging.WARNING)
+        handler.addFilter(_once())
+
+
+def _once() -> Callable[[logging.LogRecord], bool]:
+    """A filter that lets each message through once: Ax repeats its warnings on every ask."""
+    seen: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        known = text in seen
+        seen.add(text)
+        return not known
+
+    return new
 
 
 @contextmanager

@@ -249,3 +249,11 @@ def test_the_doctor_s_table_fits_the_terminal_however_many_places_there_are(gpu_
     for part in ("measured 1970", "1.2 s", "busy", "/somewhere/", "it failed", "cuda:0 from 1,234", "Note: a remark"):
         assert part in out
     assert "Note: no GPU" not in out
+
+
+def test_ax_says_each_thing_once():
+    import logging
+
+    let_through = cli._once()
+    records = [logging.makeLogRecord({"msg": "Outcome %s is constant", "args": (name,)}) for name in "aab"]
+    assert [let_through(record) for record in records] == [True, False, True]

@@ -184,7 +184,8 @@ def _comparison(goal: Goal, summary: Mapping[str, Any]) -> str:
         )
     if held_out:
         note += " The held-out score was computed once, at the end."
-    return _section("Tuned, random search, defaults", note, _table([*columns, *parameters], cells))
+    title = ", ".join(row["who"] for row in rows)
+    return _section(title[:1].upper() + title[1:], note, _table([*columns, *parameters], cells))
 
 
 def _best_trials(record: journal.Record, config: TaskConfig, goal: Goal, done: Mapping[int, Metrics]) -> str:
@@ -554,9 +555,12 @@ def _positions(parameter: Parameter, figure: go.Figure, values: Sequence[Any]) -
     if parameter.bounds is not None:
         if parameter.scaling == "log":
             decades = math.log10(parameter.bounds[1] / parameter.bounds[0])
-            step = max(1, round(decades / 5)) if decades >= 2 else None
-            title = {"text": f"{parameter.name} (log scale)"}
-            figure.update_xaxes(type="log", title=title, dtick=step, exponentformat="power")
+            figure.update_xaxes(type="log", title={"text": f"{parameter.name} (log scale)"}, exponentformat="power")
+            if decades >= 2:
+                figure.update_xaxes(dtick=max(1, round(decades / 5)))
+            else:  # Plotly would label single digits
+                places = _round_numbers(*parameter.bounds)
+                figure.update_xaxes(tickvals=places, ticktext=[f"{place:g}" for place in places])
         return [float(value) for value in values]
     choices = parameter.choices
     figure.update_xaxes(
@@ -566,6 +570,13 @@ def _positions(parameter: Parameter, figure: go.Figure, values: Sequence[Any]) -
     )
     # The golden ratio's multiples spread evenly, and give the same picture each time.
     return [choices.index(value) + 0.5 * ((0.618034 * i) % 1 - 0.5) for i, value in enumerate(values)]
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between two numbers; the two themselves if that leaves fewer than two."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+    return found if len(found) > 1 else [float(low), float(high)]
 
 
 def _hover(parameters: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from gpu_gs.run.loop import run_task
+from gpu_gs.run.report import _round_numbers
 from tests.run.helpers import task
 
 HERE = __name__.rpartition(".")[0] + ".helpers"
@@ -52,3 +53,16 @@ def test_text_of_the_user_s_is_escaped(page):
 
 def test_tracebacks_of_failures_are_there(page):
     assert "RuntimeError: k is" in page or "the metric &#x27;loss&#x27; is nan" in page
+
+
+@pytest.mark.parametrize(
+    ("bounds", "places"),
+    [
+        ((4, 64), [5, 10, 20, 50]),
+        ((1, 30), [1, 2, 5, 10, 20]),
+        ((0.3, 0.4), [0.3, 0.4]),
+        ((0.1, 1), [0.1, 0.2, 0.5, 1]),
+    ],
+)
+def test_a_short_log_axis_has_whole_labels(bounds, places):
+    assert _round_numbers(*bounds) == pytest.approx(places)
