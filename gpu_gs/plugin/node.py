@@ -171,7 +171,9 @@ class GPUGenerationNode(GenerationNode):
         if generator is not None and "fit_decision" not in spans.facts:  # no new data, or the second trial of a call
             spans.facts |= {"n": generator.training_size, "fit_decision": "unchanged", "fit_evaluations": 0}
         if run._generator_key != self.generator_spec.generator_key:
-            ask.because([f"candidate: {ask.attempt - 1} attempts repeated points tried before, so {run._generator_key}"])
+            ask.because(
+                [f"candidate: {ask.attempt - 1} attempts repeated points tried before, so {run._generator_key}"]
+            )
         metadata = {} if run.gen_metadata is None else run.gen_metadata
         metadata[METADATA_KEY] = record_of(ask, spans, seconds, node=self.name)
         run._gen_metadata = metadata
@@ -201,9 +203,22 @@ class GPUGenerationNode(GenerationNode):
             ask.attempt += 1
             return run
 
-    def _try_gen_with_fallback(self, exception: Exception, experiment: Experiment, **kwargs: Any) -> GeneratorRun:
+    def _try_gen_with_fallback(
+        self,
+        exception: Exception,
+        experiment: Experiment,
+        data: Data | None,
+        pending_observations: dict[str, list[ObservationFeatures]] | None,
+        **generator_gen_kwargs: Any,
+    ) -> GeneratorRun:
         with self._scene(experiment) as ask, isolated(self._seed(ask.index, ask.attempt)):
-            return super()._try_gen_with_fallback(exception, experiment=experiment, **kwargs)
+            return super()._try_gen_with_fallback(
+                exception=exception,
+                experiment=experiment,
+                data=data,
+                pending_observations=pending_observations,
+                **generator_gen_kwargs,
+            )
 
     @contextmanager
     def _scene(self, experiment: Experiment) -> Iterator[Ask]:

@@ -134,9 +134,9 @@ class GPUGenerationStrategy(GenerationStrategy):
         starts from the hyperparameters of the last ask and does not change the next candidate.
         """
         node = self._curr
-        if isinstance(node, GPUGenerationNode) and node._fitted_adapter is None and self._experiment is not None:
-            if any(run._generation_node_name == node.name for run in self._generator_runs):
-                node._fit(experiment=self._experiment)
+        loaded = isinstance(node, GPUGenerationNode) and node._fitted_adapter is None and self._experiment is not None
+        if loaded and any(run._generation_node_name == node.name for run in self._generator_runs):
+            node._fit(experiment=self._experiment)
         return node._fitted_adapter
 
     def clone_reset(self) -> "GPUGenerationStrategy":
