@@ -136,7 +136,7 @@ class GPUGenerationStrategy(GenerationStrategy):
         node = self._curr
         loaded = isinstance(node, GPUGenerationNode) and node._fitted_adapter is None and self._experiment is not None
         if loaded and any(run._generation_node_name == node.name for run in self._generator_runs):
-            node._fit(experiment=self._experiment)
+            node._fit(experiment=self.experiment)
         return node._fitted_adapter
 
     def clone_reset(self) -> "GPUGenerationStrategy":
