@@ -178,6 +178,7 @@ class WarmTorchAdapter(TorchAdapter):
         ``Adapter._process_and_transform_data`` expands the model space only after the search space has changed, and
         keeps the optimization config of its construction; a fresh adapter does neither.
         """
+        self._fitted, self._unfit = None, ["the last pass over the data was not completed"]  # until ``_begin_table``
         config = self._optimization_config_of(experiment)
         if config is not self._optimization_config:
             self._optimization_config = config

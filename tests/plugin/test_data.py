@@ -244,6 +244,18 @@ def test_a_failed_fit_is_tried_again(monkeypatch):
     assert len(live.generator.fits) == fits + 1
 
 
+def test_a_pass_that_broke_off_leaves_no_table_of_the_old_space(monkeypatch):
+    experiment, live = grown()
+    new_space(experiment)
+    with monkeypatch.context() as patch:
+        patch.setattr(WarmTorchAdapter, "_transform_data", refuse)
+        with pytest.raises(AssertionError):
+            refit(live, experiment)
+    attach(experiment, add_trial(experiment, {"x": 1.5, "y": 0.9}), {"f": (2.0, np.nan)})
+    refit(live, experiment)
+    assert_same(live, fresh(experiment, transforms=TRANSFORMS["default"]))
+
+
 # ---------------------------------------------------------------------- what a table cannot follow
 
 
