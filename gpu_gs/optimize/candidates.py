@@ -278,9 +278,7 @@ def _refine(
     return x, values, evaluations
 
 
-def _race(
-    loss: Any, start: Tensor, lower: Tensor, upper: Tensor, iterations: int, scale: Tensor
-) -> MinimizeResult:
+def _race(loss: Any, start: Tensor, lower: Tensor, upper: Tensor, iterations: int, scale: Tensor) -> MinimizeResult:
     """Some iterations for all rows, the rest for the best of them only. See ``FIRST_ITERATIONS``."""
     options = {"gradient_tolerance": GRADIENT_TOLERANCE, "value_tolerance": VALUE_TOLERANCE, "scale": scale}
     first = minimize(loss, start, lower, upper, max_iterations=min(FIRST_ITERATIONS, iterations), **options)
