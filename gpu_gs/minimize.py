@@ -222,7 +222,7 @@ def minimize(
         if last or (compact and finished > LEAVE_TOGETHER * len(rows)):
             for to, now in zip(ended, (x, f, g, done, hopeless, fresh), strict=True):
                 to[rows] = now
-            if ended_H is not None:
+            if ended_H is not None and isinstance(H, _Dense):
                 ended_H[rows] = H.H
             if last:
                 break
