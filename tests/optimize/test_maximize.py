@@ -152,7 +152,7 @@ def test_starts_and_pending_points_of_the_function_are_respected():
     maximize_acquisition(acqf, unit_box(2), q=2, raw_samples=64, restarts=4)
     assert torch.equal(acqf.X_pending, before)
     start = torch.tensor([[0.3, 0.3]]).double()
-    X, value = maximize_acquisition(acqf, unit_box(2), starts=start)
+    _, value = maximize_acquisition(acqf, unit_box(2), starts=start)
     assert float(value) >= float(acqf(start).detach())
 
 
