@@ -23,6 +23,9 @@ ARMIJO = 1e-4
 SMALLEST_STEP = 1e-8
 LEAST_CURVATURE = 1e-6
 """A pair (s, y) is used if the slope along s changed by more than this share."""
+
+GROWTH, LARGEST_GROWTH = 3.0, 1e6
+"""A good step along which the slope did not flatten says nothing of where to stop: the next one is longer by this."""
 DENSE_UP_TO = 50
 HISTORY = 10
 TURNS_BETWEEN_SYNCHRONIZATIONS = 8
@@ -207,6 +210,8 @@ def minimize(
     done = (size <= gradient_tolerance) | ~f.isfinite()
     hopeless = ~f.isfinite()
     t = torch.ones_like(f)
+    growth = torch.ones_like(f)
+    any_growth = False
     ended = [tensor.clone() for tensor in (x, f, g, done, hopeless, fresh)]
     ended_H = H.H.clone() if isinstance(H, _Dense) else None
 
@@ -217,12 +222,12 @@ def minimize(
         if last or (compact and finished > LEAVE_TOGETHER * len(rows)):
             for to, now in zip(ended, (x, f, g, done, hopeless, fresh), strict=True):
                 to[rows] = now
-            if ended_H is not None:
+            if ended_H is not None and isinstance(H, _Dense):
                 ended_H[rows] = H.H
             if last:
                 break
             stay = ~done
-            x, f, g, p, t, l, u = (tensor[stay] for tensor in (x, f, g, p, t, l, u))
+            x, f, g, p, t, growth, l, u = (tensor[stay] for tensor in (x, f, g, p, t, growth, l, u))
             free = None if free is None else free[stay]
             rows, fresh, hopeless, done = (tensor[stay] for tensor in (rows, fresh, hopeless, done))
             H.select(stay)
@@ -260,13 +265,20 @@ def minimize(
         if any_fresh:
             fresh = fresh & ~curved
             any_fresh = not compact or bool(fresh.any())
+        straight = good & ~curved
+        if any_growth or not surely_all(~straight):
+            growth = torch.where(straight, growth * GROWTH, torch.where(good, 1.0, growth)).clamp_max_(LARGEST_GROWTH)
+            any_growth = not surely_all(growth == 1.0)
         moved = good
         if not all_good and not surely_all(~failed):  # start over along the gradient, once
             hopeless = hopeless | (failed & fresh & ~done)
             done = done | hopeless
             H.reset(failed)
             fresh, any_fresh, moved = fresh | failed, True, good | failed
+            growth = torch.where(failed, 1.0, growth)
         p_next, size, free = direction(x, g)
+        if any_growth:
+            p_next = p_next * growth.unsqueeze(-1)
         if all_good:
             p, t = p_next, torch.ones_like(t)
         else:

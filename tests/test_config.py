@@ -241,7 +241,7 @@ def test_all_problems_are_told_at_once_each_with_file_path_value_and_what_is_all
         acquisition: {raw_sample: 5, restarts: 0, function: qEI, iterations: 1.5}
         """
     )
-    acquisition_keys = "function, raw_samples, restarts, iterations, memory_mb"
+    acquisition_keys = "function, beta, raw_samples, restarts, iterations, memory_mb"
     assert sorted(found) == sorted(
         [
             "my.yaml: device: 'gpu' is not allowed; allowed: auto, cpu, cuda, cuda:N",
@@ -274,7 +274,7 @@ def test_a_problem_names_the_layer_that_it_came_from(problems):
         "override: fit.warm: unknown key (value true); did you mean warm_start? "
         "allowed: refit, warm_start, warm_iterations, cold_iterations",
         "--set: acquisition.restart: unknown key (value 3); did you mean restarts? "
-        "allowed: function, raw_samples, restarts, iterations, memory_mb",
+        "allowed: function, beta, raw_samples, restarts, iterations, memory_mb",
     ]
 
 

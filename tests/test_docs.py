@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -36,6 +37,15 @@ def test_the_example_of_a_configuration_is_one(repository, tmp_path):
     (tmp_path / "my.yaml").write_text(example)
     config = StrategyConfig.load(tmp_path / "my.yaml")
     assert (config.seed, config.device, config.initialization.budget, config.acquisition.restarts) == (7, "cpu", 12, 32)
+
+
+def test_the_example_of_maximizing_runs(repository):
+    (script,) = blocks((repository / "docs" / "optimize.md").read_text(encoding="utf-8"), "python")
+    found: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model is not told to scale its data
+        exec(script, found)
+    assert found["candidates"].shape == (1, 2)
 
 
 def keys(model, prefix=""):

@@ -33,18 +33,27 @@ def log_h_and_ratios(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     phi_ratio = h_over_phi.reciprocal_()
     Phi_ratio = t.mul_(phi_ratio)
     inside = inner == u
-    if u.is_cuda or not bool(inside.all()):  # looking is cheap on the CPU only
-        below = u.clamp_max(FAR_BELOW)
-        r = 1 / (below * below)
-        series = 1 - r * (3 - r * (15 - 105 * r))
-        log_below = (r * series).log() - 0.5 * below * below - HALF_LOG_2PI
-        phi_below = 1 / (r * series)
-        above = u.clamp_min(FAR_ABOVE)
-        is_below = u < FAR_BELOW
-        log_h = torch.where(inside, log_h, torch.where(is_below, log_below, above.log()))
-        phi_ratio = torch.where(inside, phi_ratio, torch.where(is_below, phi_below, 0.0))
-        Phi_ratio = torch.where(inside, Phi_ratio, torch.where(is_below, (phi_below - 1) / -below, 1 / above))
+    if u.is_cuda:  # looking costs more there than computing
+        pairs = zip((log_h, Phi_ratio, phi_ratio), _far(u), strict=True)
+        log_h, Phi_ratio, phi_ratio = (torch.where(inside, near, far) for near, far in pairs)
+    elif not bool(inside.all()):
+        outside = ~inside
+        for near, far in zip((log_h, Phi_ratio, phi_ratio), _far(u[outside]), strict=True):
+            near[outside] = far
     return log_h, Phi_ratio, phi_ratio
+
+
+def _far(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for u below ``FAR_BELOW`` or above ``FAR_ABOVE``."""
+    below, above = u.clamp_max(FAR_BELOW), u.clamp_min(FAR_ABOVE)
+    r = 1 / (below * below)
+    h_over_phi = r * (1 - r * (3 - r * (15 - 105 * r)))
+    is_below = u < 0
+    return (
+        torch.where(is_below, h_over_phi.log() - 0.5 * below * below - HALF_LOG_2PI, above.log()),
+        torch.where(is_below, (1 - 1 / h_over_phi) / below, 1 / above),
+        torch.where(is_below, 1 / h_over_phi, 0.0),
+    )
 
 
 def log_h(u: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ one-coordinate neighbour of every restart, evaluated together. The result is a p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -278,12 +279,12 @@ def _refine(
     return x, values, evaluations
 
 
-def _race(
-    loss: Any, start: Tensor, lower: Tensor, upper: Tensor, iterations: int, scale: Tensor
-) -> MinimizeResult:
+def _race(loss: Any, start: Tensor, lower: Tensor, upper: Tensor, iterations: int, scale: Tensor) -> MinimizeResult:
     """Some iterations for all rows, the rest for the best of them only. See ``FIRST_ITERATIONS``."""
-    options = {"gradient_tolerance": GRADIENT_TOLERANCE, "value_tolerance": VALUE_TOLERANCE, "scale": scale}
-    first = minimize(loss, start, lower, upper, max_iterations=min(FIRST_ITERATIONS, iterations), **options)
+    search = partial(
+        minimize, loss, gradient_tolerance=GRADIENT_TOLERANCE, value_tolerance=VALUE_TOLERANCE, scale=scale
+    )
+    first = search(start, lower, upper, max_iterations=min(FIRST_ITERATIONS, iterations))
     if iterations <= FIRST_ITERATIONS:
         return first
     finalists = first.value.topk(min(FINALISTS, len(start)), largest=False).indices
@@ -291,14 +292,12 @@ def _race(
     if len(finalists) == 0:
         return first
     x, value = first.x.clone(), first.value.clone()
-    last = minimize(
-        loss,
+    last = search(
         x[finalists],
         lower[finalists],
         upper[finalists],
         max_iterations=iterations - FIRST_ITERATIONS,
         H0=None if first.inverse_hessian is None else first.inverse_hessian[finalists],
-        **options,
     )
     x[finalists], value[finalists] = last.x, last.value
     return replace(first, x=x, value=value, evaluations=first.evaluations + last.evaluations)

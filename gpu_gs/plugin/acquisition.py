@@ -355,27 +355,28 @@ class LogEIAcquisition(BatchedAcquisition):
         self._objective_thresholds = None
         self._full_objective_weights = torch_opt_config.objective_weights
         self._objective_weights = torch_opt_config.objective_weights
-        self.engine = config or AcquisitionConfig()
+        self._config = self.engine = config or AcquisitionConfig()
         self.seed = derive_seed(strategy_seed, index, 0, attempt)
         self._model = objective_model(surrogate.model, torch_opt_config)
         self._state: PosteriorState = state_from_model(self._model)
-        self.X_observed = surrogate.Xs[outcome]
+        self._X: Tensor = surrogate.Xs[outcome]
+        self.X_observed = self._X
         fixed = torch_opt_config.fixed_features
-        self._eligible = _matching(self.X_observed, search_space_digest.bounds, fixed)
+        self._eligible = _matching(self._X, search_space_digest.bounds, fixed)
         observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
         self._observed = observed.where(self._eligible, observed.new_tensor(-math.inf))
         pending = torch_opt_config.pending_observations
         given = pending is not None and len(pending[outcome]) > 0
-        none = self.X_observed[:0]
+        none = self._X[:0]
         self.X_pending = pending[outcome].to(none) if pending is not None and given else None
-        self.label = self.engine.function
+        self.label: str = self._config.function
         if self.label == "auto":
             self.label = "LogNEI" if relative_noise(self._model) > NEGLIGIBLE_NOISE else "LogEI"
         seed = seed_of_run(strategy_seed, index, 0 if self.X_pending is None else len(self.X_pending), attempt)
         space = (tuple(search_space_digest.bounds), tuple((fixed or {}).items()))
         self._sequences = Sequences(
             self._model,
-            (self.label, self.engine.beta, self._weight, space),
+            (self.label, self._config.beta, self._weight, space),
             seed,
             lambda: self._closed_form(derive_seed(seed, 0, 0, 0)),
             none,
@@ -385,16 +386,16 @@ class LogEIAcquisition(BatchedAcquisition):
     def _closed_form(self, seed: int) -> ClosedForm:
         """The function without pending points."""
         if self.label == "UCB":
-            return UpperConfidenceBound(self._state, self.engine.beta, self._weight)
+            return UpperConfidenceBound(self._state, self._config.beta, self._weight)
         if self.label == "LogEI":
             return LogEI(self._state, self._observed.max() * self._weight, self._weight)
         generator = torch.Generator(device=self._observed.device).manual_seed(seed)
-        state, f = self._state.draw(self.X_observed[:0], INCUMBENT_DRAWS, generator)
+        state, f = self._state.draw(self._X[:0], INCUMBENT_DRAWS, generator)
         weighted = (f * self._weight).where(self._eligible.unsqueeze(-1), f.new_tensor(-math.inf))
         return LogEI(state, weighted.amax(0) * self._weight, self._weight)
 
     def _pending(self) -> Tensor:
-        return self.X_observed[:0] if self.X_pending is None else self.X_pending
+        return self._X[:0] if self.X_pending is None else self.X_pending
 
     def _use_pending(self) -> None:
         self._function = self._sequences.at(self._pending()).function
@@ -408,15 +409,14 @@ class LogEIAcquisition(BatchedAcquisition):
     def _scored(
         self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
     ) -> tuple[Tensor, Tensor] | None:
-        assert self.engine is not None
-        if self.engine.raw_samples * self._bytes_per_point() > memory_mb * 2**20:
+        if self._config.raw_samples * self._bytes_per_point() > memory_mb * 2**20:
             return None
 
         def raw(seed: int) -> Tensor:
             return raw_samples_of(
                 lower,
                 upper,
-                count=self.engine.raw_samples,
+                count=self._config.raw_samples,
                 seed=seed,
                 discrete=discrete,
                 fixed=fixed,
@@ -424,7 +424,7 @@ class LogEIAcquisition(BatchedAcquisition):
             )
 
         allowed = tuple((index, tuple(values.tolist())) for index, values in discrete.items())
-        key = (self.engine.raw_samples, allowed, tuple(fixed.items()))
+        key = (self._config.raw_samples, allowed, tuple(fixed.items()))
         sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
         return pool.X, sequence.function.score(pool.mean, pool.variance)
 
@@ -436,7 +436,7 @@ class LogEIAcquisition(BatchedAcquisition):
         return self._function
 
     def _anchors(self) -> Tensor:
-        return self.X_observed[self._observed.topk(min(5, len(self._observed))).indices]
+        return self._X[self._observed.topk(min(5, len(self._observed))).indices]
 
 
 def _matching(X: Tensor, bounds: list[tuple[float, float]], fixed: dict[int, float] | None) -> Tensor:

@@ -90,24 +90,28 @@ class _Kept:
     """What is kept of a fitted model: the run's first sequence, its last, and what they depend on."""
 
     key: Any
-    tensors: list[tuple[Tensor, int]]
+    data: tuple[tuple[Tensor, int], ...]
+    parameters: tuple[Tensor, ...]
     first: Sequence
     last: Sequence
+
+    def is_of(self, model: Any) -> bool:
+        """Whether the model is what it was: the very tensors of data, the same hyperparameters."""
+        data, parameters = _data_of(model), tuple(model.parameters())
+        return (
+            len(data) == len(self.data)
+            and all(one is other and now == then for (one, now), (other, then) in zip(data, self.data, strict=True))
+            and len(parameters) == len(self.parameters)
+            and all(torch.equal(one, other) for one, other in zip(parameters, self.parameters, strict=True))
+        )
 
 
 _KEPT: "WeakKeyDictionary[Model, _Kept]" = WeakKeyDictionary()
 
 
-def _tensors(model: Any) -> list[tuple[Tensor, int]]:
-    """What a model's predictions depend on, with the count of changes in place that each has seen."""
-    return [(t, t._version) for t in (*model.train_inputs, model.train_targets, *model.parameters())]
-
-
-def _unchanged(model: Any, kept: _Kept) -> bool:
-    now = _tensors(model)
-    return len(now) == len(kept.tensors) and all(
-        one is other and version == before for (one, version), (other, before) in zip(now, kept.tensors, strict=True)
-    )
+def _data_of(model: Any) -> tuple[tuple[Tensor, int], ...]:
+    """The training data, with the count of changes in place that each tensor has seen."""
+    return tuple((tensor, tensor._version) for tensor in (*model.train_inputs, model.train_targets))
 
 
 class Sequences:
@@ -125,7 +129,7 @@ class Sequences:
         self._model = model
         self._key = (key, seed)
         kept = _KEPT.get(model)
-        if kept is not None and kept.key == self._key and _unchanged(model, kept):
+        if kept is not None and kept.key == self._key and kept.is_of(model):
             self._first, self._last = kept.first, kept.last
         else:
             self._first = self._last = Sequence(seed, none, build())
@@ -156,4 +160,5 @@ class Sequences:
 
     def _keep(self, first: Sequence, last: Sequence) -> None:
         self._first, self._last = first, last
-        _KEPT[self._model] = _Kept(self._key, _tensors(self._model), first, last)
+        parameters = tuple(parameter.detach().clone() for parameter in self._model.parameters())
+        _KEPT[self._model] = _Kept(self._key, _data_of(self._model), parameters, first, last)

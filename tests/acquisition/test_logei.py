@@ -7,7 +7,7 @@ from botorch.acquisition import LogExpectedImprovement, qLogNoisyExpectedImprove
 from botorch.sampling import IIDNormalSampler
 
 from gpu_gs.acquisition.autograd import AutogradAcquisition
-from gpu_gs.acquisition.logei import LogEI, log_h
+from gpu_gs.acquisition.logei import LogEI, log_h, log_h_and_ratios
 from gpu_gs.gp.posterior import state_from_model
 from tests.gp.models import KINDS, make_model
 
@@ -104,3 +104,52 @@ def test_noisy_form_with_pending_points_equals_the_expectation_by_sampling():
     samples = joint.mean.unsqueeze(-1) + L @ e
     improvement = (samples[14:] - samples[:14].amax(0)).clamp_min(0).mean(-1)
     torch.testing.assert_close(ours.exp(), improvement, rtol=0.05, atol=0.002)
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+def test_pending_points_count_as_the_expectation_by_sampling(weight):
+    model, X, pending = make_model("rbf", 12, 2).eval(), uniform(8, 7), uniform(2, 8)
+    best = torch.tensor(0.4 * weight).double()
+    function = LogEI(state_from_model(model), best, weight)
+    generator = torch.Generator().manual_seed(9)
+    for x in pending:
+        function = function.given(x, torch.randn(20_000, generator=generator, dtype=torch.double))
+    with torch.no_grad():
+        joint = model.posterior(torch.cat([pending, X])).distribution
+    L = torch.linalg.cholesky(joint.covariance_matrix + 1e-8 * torch.eye(10))
+    e = torch.randn(10, 200_000, generator=torch.Generator().manual_seed(11), dtype=torch.double)
+    samples = weight * (joint.mean.unsqueeze(-1) + L @ e)
+    incumbent = samples[:2].amax(0).clamp_min(weight * float(best))
+    improvement = (samples[2:] - incumbent).clamp_min(0).mean(-1)
+    torch.testing.assert_close(function.value(X).exp(), improvement, rtol=0.05, atol=0.002)
+
+
+@pytest.mark.parametrize("kind", ["rbf", "matern32"])
+def test_gradient_with_pending_points_equals_finite_differences(kind):
+    model, X, pending = make_model(kind, 12, 2).eval(), uniform(6, 7), uniform(2, 8)
+    function = LogEI(state_from_model(model), torch.tensor(0.2).double())
+    for place, x in enumerate(pending):
+        e = torch.randn(5, generator=torch.Generator().manual_seed(place), dtype=torch.double)
+        function = function.given(x, e)
+    _, gradient = function.value_and_grad(X)
+    step = 1e-6
+    for k in range(2):
+        shift = torch.zeros_like(X)
+        shift[:, k] = step
+        slope = (function.value(X + shift) - function.value(X - shift)) / (2 * step)
+        torch.testing.assert_close(gradient[:, k], slope, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("u", POINTS)
+def test_the_ratios_are_the_derivatives_of_log_h(u):
+    with mpmath.workdps(60):
+        exact = mpmath.mpf(u)
+        phi = mpmath.exp(-exact * exact / 2) / mpmath.sqrt(2 * mpmath.pi)
+        Phi = mpmath.erfc(-exact / mpmath.sqrt(2)) / 2
+        if u < -50:
+            h = phi / exact**2 * (1 - 3 / exact**2 + 15 / exact**4 - 105 / exact**6 + 945 / exact**8)
+        else:
+            h = phi + exact * Phi
+        expected = [float(Phi / h), float(phi / h)]
+    _, Phi_ratio, phi_ratio = log_h_and_ratios(torch.tensor([u], dtype=torch.double))
+    assert [float(Phi_ratio), float(phi_ratio)] == pytest.approx(expected, rel=1e-7, abs=1e-100)

@@ -1,0 +1,76 @@
+"""The arranged posterior against the plain one; conditioning on draws against dense algebra."""
+
+import pytest
+import torch
+
+from gpu_gs.gp.draws import given_value
+from gpu_gs.gp.posterior import state_from_model
+from gpu_gs.gp.predictor import Predictor
+from tests.gp.models import KINDS, make_model
+
+
+def uniform(b, d, seed, device="cpu"):
+    return (4 * torch.rand(b, d, generator=torch.Generator().manual_seed(seed), dtype=torch.double) - 1).to(device)
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_and_their_gradients_are_those_of_the_state(kind, weight, device):
+    model = make_model(kind, 20, 3, scaled=True, normalize=True, device=device).eval()
+    state, X = state_from_model(model), uniform(7, 3, 4, device)
+    query, prediction = state.query(X), Predictor(state, weight).at(X)
+    torch.testing.assert_close(prediction.mean, weight * query.mean, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(prediction.variance, query.variance, rtol=1e-9, atol=1e-12)
+    d_mean, d_variance = torch.linspace(-1, 1, 7).to(X), torch.linspace(2, -1, 7).to(X)
+    expected = query.pull_back(weight * d_mean, d_variance)
+    torch.testing.assert_close(prediction.pull_back(d_mean, d_variance), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_values_given_are_those_of_dense_conditioning(device):
+    """Two points are given one after the other; each draw's mean is that of a GP with these values among its data."""
+    state = state_from_model(make_model("matern52", 15, 2, device=device).eval())
+    pending, X = uniform(2, 2, 5, device), uniform(6, 2, 6, device)
+    e = torch.randn(2, 3, generator=torch.Generator().manual_seed(7), dtype=torch.double).to(device)
+    one, f_one = given_value(state, pending[0], e[0])
+    two, f_two = given_value(one, pending[1], e[1])
+    mean, variance = two.mean_and_variance(X)
+    for draw in range(3):
+        values = torch.stack([f_one[draw], f_two[draw]])
+        dense = state.append(pending, values, torch.full((2,), 1e-12, dtype=torch.double, device=device))
+        expected_mean, expected_variance = dense.mean_and_variance(X)
+        torch.testing.assert_close(mean[:, draw], expected_mean, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(variance, expected_variance, rtol=1e-5, atol=1e-8)
+
+
+def test_given_values_have_the_posteriors_joint_distribution():
+    state = state_from_model(make_model("rbf", 10, 2).eval())
+    pending = uniform(2, 2, 5)
+    e = torch.randn(2, 100_000, generator=torch.Generator().manual_seed(7), dtype=torch.double)
+    one, f_one = given_value(state, pending[0], e[0])
+    _, f_two = given_value(one, pending[1], e[1])
+    mean, variance = state.mean_and_variance(pending)
+    f = torch.stack([f_one, f_two])
+    torch.testing.assert_close(f.mean(-1), mean, rtol=0, atol=0.01)
+    torch.testing.assert_close(f.var(-1), variance, rtol=0.02, atol=0)
+    after = one.mean_and_variance(pending[1:])[1]
+    explained = torch.corrcoef(f)[0, 1] ** 2
+    torch.testing.assert_close(1 - explained, (after / variance[1])[0], rtol=0, atol=0.02)
+
+
+def test_a_value_given_at_the_mean_leaves_the_mean_alone_and_takes_the_variance():
+    state = state_from_model(make_model("rbf", 10, 2).eval())
+    x, X = uniform(1, 2, 5)[0], uniform(6, 2, 6)
+    after, f = given_value(state, x, None)
+    torch.testing.assert_close(f, state.mean_and_variance(x.unsqueeze(0))[0][0])
+    torch.testing.assert_close(after.mean_and_variance(X)[0], state.mean_and_variance(X)[0])
+    assert float(after.mean_and_variance(x.unsqueeze(0))[1]) < 1e-5
+
+
+def test_the_same_point_can_be_given_twice():
+    state = state_from_model(make_model("rbf", 10, 2).eval())
+    x = uniform(1, 2, 5)[0]
+    e = torch.ones(4).double()
+    for _ in range(3):
+        state, f = given_value(state, x, e)
+        assert bool(f.isfinite().all())
+    assert bool(state.mean_and_variance(uniform(6, 2, 6))[0].isfinite().all())
