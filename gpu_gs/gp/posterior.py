@@ -125,7 +125,7 @@ class PosteriorState:
         C = self.s * covariance(self.kind, squared_distances(z, z))
         C.diagonal().copy_(self.s + noise)
         U = torch.linalg.solve_triangular(self.L, B, upper=False).T  # shape: (b, n)
-        M = _cholesky(C - U @ U.T)
+        M = cholesky(C - U @ U.T)
         L = self.L.new_zeros(n + b, n + b)
         L[:n, :n], L[n:, :n], L[n:, n:] = self.L, U, M
         return L
@@ -307,13 +307,18 @@ def _factor_of(kind: Kind, Z: Tensor, noise: Tensor, s: Tensor, earlier: Posteri
             pass
     K = s * covariance(kind, squared_distances(Z, Z))
     K.diagonal().copy_(s + noise)
-    return _cholesky(K)
+    return cholesky(K)
 
 
-def _cholesky(K: Tensor) -> Tensor:
+def cholesky(K: Tensor) -> Tensor:
+    """The lower factor. shape: (*batch, n, n)
+
+    Raises:
+        NotPSDError: There is none.
+    """
     L, info = torch.linalg.cholesky_ex(K)
-    if int(info) > 0:  # a host synchronization, as in torch.linalg.cholesky
-        raise NotPSDError(f"a covariance of {len(K)} points does not factor")
+    if bool((info > 0).any()):  # a host synchronization, as in torch.linalg.cholesky
+        raise NotPSDError(f"a covariance of {K.shape[-1]} points does not factor")
     return L
 
 
