@@ -157,9 +157,7 @@ class MarginalLikelihood:
         if "mean" in self.slices:
             gradient[:, self.slices["mean"]] = a.sum(-2)
         if "outputscale" in self.slices:
-            gradient[:, self.slices["outputscale"]] = (
-                -0.5 * torch.linalg.vecdot(G.flatten(-2), k.flatten(-2)).unsqueeze(-1) * s
-            )
+            gradient[:, self.slices["outputscale"]] = -0.5 * _inner(G, k) * s
         if "lengthscale" in self.slices:
             A = G.mul_(w) if outputscale is None else G.mul_(w).mul_(s.unsqueeze(-1))
             # Nothing comes of the diagonal but rounding: Matern 1/2 has w = 1 / r there, r the square root of a rounding.
@@ -177,6 +175,11 @@ class MarginalLikelihood:
         value, gradient = value / n, gradient / n
         bad = failed | ~value.isfinite()
         return value.where(~bad, value.new_tensor(-math.inf)), gradient * ~bad.unsqueeze(-1)
+
+
+def _inner(A: Tensor, B: Tensor) -> Tensor:
+    """sum_ij A_ij B_ij, without a matrix of products. shape: (a, n, n), (a, n, n) -> (a, 1)"""
+    return torch.bmm(A.flatten(-2).unsqueeze(-2), B.flatten(-2).unsqueeze(-1)).squeeze(-1)
 
 
 def _log_prior(block: Block, theta: Tensor) -> tuple[Tensor, Tensor]:

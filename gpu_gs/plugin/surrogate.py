@@ -26,6 +26,7 @@ from ax.generators.torch.botorch_modular.utils import (
     copy_model_config_with_default_values,
     fit_botorch_model,
 )
+from botorch.exceptions.errors import UnsupportedError
 from botorch.models import SingleTaskGP
 from botorch.models.gpytorch import GPyTorchModel
 from botorch.models.model import Model
@@ -37,6 +38,7 @@ from torch import Tensor
 
 from gpu_gs.gp.fit import FitOptions, FitResult, export_hyperparameters, fit, load_hyperparameters
 from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
+from gpu_gs.gp.loo import leave_one_out, leave_one_out_of, with_inverse_diagonal
 from gpu_gs.gp.model import ClosedFormGP
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.gp.posterior import PosteriorState, build_states
@@ -244,6 +246,24 @@ class WarmSurrogate(Surrogate):
         if isinstance(model, ClosedFormGP) and closed:
             model.use_states(states)
         return []
+
+    def diagnostics(self) -> dict[str, dict[str, float]]:
+        """Leave-one-out summaries of the fitted submodels by outcome, in standardized units; exact GPs only."""
+        found: dict[str, dict[str, float]] = {}
+        for outcomes, model in self._submodels.items():
+            if not is_exact_gp(model):
+                continue
+            if isinstance(model, ClosedFormGP) and model.posterior_states is not None:
+                states = tuple(with_inverse_diagonal(state) for state in model.posterior_states)
+                model.use_states(states)  # which the next ask extends
+                summaries = [leave_one_out(state) for state in states]
+            else:
+                try:
+                    summaries = leave_one_out_of(model)
+                except (UnsupportedError, NotPSDError):
+                    continue
+            found |= {name: one.summary() for name, one in zip(outcomes, summaries, strict=False)}
+        return found
 
     def commit(self) -> None:
         """Keeps the posterior states of the models as they are: the ask that used them has ended well."""
