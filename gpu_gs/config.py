@@ -87,16 +87,16 @@ class InitializationConfig(ConfigModel):
     )
 
 
-class RefitEvery(ConfigModel):
-    """A fixed schedule of refits."""
+class Every(ConfigModel):
+    """A fixed schedule."""
 
-    every: StrictInt = Field(ge=1, description="Asks with new data from one refit to the next.")
+    every: StrictInt = Field(ge=1, description="Asks from one time to the next.")
 
 
 class FitConfig(ConfigModel):
     """Fitting of the Gaussian process's hyperparameters."""
 
-    refit: Literal["adaptive", "always"] | RefitEvery = Field(
+    refit: Literal["adaptive", "always"] | Every = Field(
         default="adaptive",
         description="When hyperparameters are fitted again: adaptive, always, or every: k asks; else they are kept.",
     )
@@ -147,6 +147,10 @@ class StrategyConfig(ConfigModel):
     fit_tracking_metrics: StrictBool = Field(
         default=True, description="Whether metrics that are only tracked are modelled."
     )
+    diagnostics: Literal["off", "always"] | Every = Field(
+        default="off",
+        description="When leave-one-out predictions of the model are summarized: off, always, every: k asks.",
+    )
     initialization: InitializationConfig = Field(default=InitializationConfig(), description="The initial design.")
     fit: FitConfig = Field(default=FitConfig(), description="Fitting of hyperparameters.")
     acquisition: AcquisitionConfig = Field(
@@ -174,8 +178,10 @@ class StrategyConfig(ConfigModel):
                 standard = getattr(getattr(default, section), key)
                 if value != standard:
                     yield _no_effect(f"{section}.{key}", value, standard)
-        if self.threads != default.threads:
-            yield _no_effect("threads", self.threads, default.threads)
+        for key in ("threads", "diagnostics"):
+            value, standard = getattr(self, key), getattr(default, key)
+            if value != standard:
+                yield _no_effect(key, value, standard)
 
     @classmethod
     def load(cls, source: "str | Path | Mapping[str, Any] | ConfigModel" = "fast", /, **overrides: Any) -> Self:
@@ -801,10 +807,10 @@ __all__ = [
     "AcquisitionConfig",
     "AcquisitionName",
     "ConfigModel",
+    "Every",
     "FitConfig",
     "InitializationConfig",
     "Kind",
-    "RefitEvery",
     "StrategyConfig",
     "closest",
     "configs_dir",

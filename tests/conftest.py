@@ -28,6 +28,8 @@ TOLERATED_WARNINGS = (
     # 2026-11: linear_operator 0.6.1 and GPyTorch 1.15.2 say that they added jitter, or raised a noise variance of zero.
     "ignore:A not p.d., added jitter",
     "ignore:Very small noise values detected",
+    # 2026-11: torch 2.13, on the sparse tensors of GPyTorch's multi-task kernels.
+    "ignore:Sparse invariant checks are implicitly disabled:UserWarning",
     # 2026-11: Ax 1.3.1, storage/sqa_store: its own column type says nothing about caching.
     "ignore:TypeDecorator JSONEncoded",
     # 2026-11: Ax 1.3.1, generators/torch/botorch_moo_utils.py, copies a tensor by torch.tensor.

@@ -15,10 +15,10 @@ from gpu_gs.config import (
     ACQUISITION_FUNCTIONS,
     AcquisitionConfig,
     ConfigModel,
+    Every,
     FitConfig,
     InitializationConfig,
     Kind,
-    RefitEvery,
     StrategyConfig,
     closest,
     configs_dir,
@@ -572,7 +572,7 @@ def test_other_schedules_of_refits_are_refused_with_what_is_allowed(refit):
 
 FITS = st.builds(
     FitConfig,
-    refit=st.sampled_from(["adaptive", "always"]) | st.builds(RefitEvery, every=POSITIVE),
+    refit=st.sampled_from(["adaptive", "always"]) | st.builds(Every, every=POSITIVE),
     warm_start=st.booleans(),
     warm_iterations=POSITIVE,
     cold_iterations=POSITIVE,

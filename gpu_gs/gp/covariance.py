@@ -27,8 +27,14 @@ def covariance(kind: Kind, q: Tensor) -> Tensor:
     return covariance_and_weight(kind, q)[0]
 
 
-def covariance_and_weight(kind: Kind, q: Tensor) -> tuple[Tensor, Tensor]:
-    """k and w; uses up q. For Matern 1/2, whose gradient has no limit at r = 0, w is 0 there. shape: as q"""
+def covariance_and_weight(kind: Kind, q: Tensor, scratch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """k and w; uses up q. For Matern 1/2, whose gradient has no limit at r = 0, w is 0 there. shape: as q
+
+    Args:
+        kind: The covariance.
+        q: Squared distances.
+        scratch: Memory of the shape of q to compute in; with it, no more than one fresh buffer is needed.
+    """
     if kind == "rbf":
         k = q.mul_(-0.5).exp_()
         return k, k
@@ -36,12 +42,13 @@ def covariance_and_weight(kind: Kind, q: Tensor) -> tuple[Tensor, Tensor]:
     if kind == "matern12":
         k = torch.exp(-r)
         return k, torch.where(r > 0, k / r.clamp_min(1e-300), torch.zeros_like(r))
+    root = math.sqrt(3) if kind == "matern32" else math.sqrt(5)
+    e = torch.mul(r, -root, out=scratch).exp_()
+    linear = r.mul_(root).add_(1)
     if kind == "matern32":
-        e = torch.exp(-math.sqrt(3) * r)
-        return (1 + math.sqrt(3) * r) * e, 3 * e
-    e = torch.exp(-math.sqrt(5) * r)
-    linear = 1 + math.sqrt(5) * r
-    return (linear + 5 / 3 * q) * e, 5 / 3 * linear * e
+        return linear.mul_(e), torch.mul(e, 3, out=q)
+    k = q.mul_(5 / 3).add_(linear).mul_(e)
+    return k, linear.mul_(e).mul_(5 / 3)
 
 
 def differentiable_covariance(kind: Kind, Z: Tensor, Zp: Tensor) -> Tensor:

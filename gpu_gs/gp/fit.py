@@ -1,8 +1,9 @@
 """Maximum a posteriori fit of a BoTorch GP, over an ordered list of attempts: cold if it is due, else warm; then default.
 
 The first attempt that ends with a finite objective wins. A cold attempt is several starts in one batch (warm, default,
-random), of which the best wins: it guards a warm-started run against a basin that has become a bad one. Models with a
-closed form use it; the others go through BoTorch's own ``fit_gpytorch_mll``.
+random), of which the best wins: it guards a warm-started run against a basin that has become a bad one. The objective is
+the closed form where a model has one, else that through d L / d K; what has neither, and what does not factor with the
+latter, goes through BoTorch's own ``fit_gpytorch_mll``.
 """
 
 import math
@@ -18,11 +19,13 @@ from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
 
 from gpu_gs.errors import FitError
+from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
 from gpu_gs.gp.likelihood import MarginalLikelihood
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.minimize import minimize, projected_gradient_norm
 
 Hyperparameters = Mapping[str, Any]
+Objective = MarginalLikelihood | KernelLikelihood
 
 WARM_VALUE_TOLERANCE = 1e-3
 """A warm fit ends when a step gains less than this in the log posterior of all n data.
@@ -39,6 +42,15 @@ RANDOM_STARTS = 4
 
 RANDOM_STARTS_UP_TO = 300
 """... up to this many observations. Beyond, the data leave few basins, and an evaluation costs n^3: warm and default."""
+
+FIRST_STEPS = {"warm": 0.02, "cold": 0.2, "default": 0.5}
+"""Largest component of the very first step, in logarithms."""
+
+FIRST_STEP_AS_BOTORCH = 0.1
+"""... of a fit from the default in the parameters as they stand, as BoTorch's own fit has them.
+
+On ten mixed problems (MixedSingleTaskGP, n = 40) it then ended as high as BoTorch's on each, after 140 evaluations in
+the mean; in logarithms, after 68, but lower on three of them."""
 
 SPREAD = 1.0
 """Deviation of random starts around the default, in the logarithms of the hyperparameters."""
@@ -59,7 +71,7 @@ class FitResult:
     Attributes:
         decision: The attempt that won: ``warm``, ``default`` or ``cold``; ``kept`` and ``unchanged``, set by those who
             did not call ``fit``, are no fits.
-        method: ``closed_form`` or ``autograd``.
+        method: ``closed_form``, ``kernel`` (through d L / d K) or ``autograd`` (BoTorch's fit).
         evaluations: Evaluations of the objective over all starts; -1 where BoTorch does not tell.
         value: The objective at the end, per datum, summed over outputs; NaN where BoTorch does not tell.
         gradient_norm: Largest component of the projected gradient at the end; NaN where BoTorch does not tell.
@@ -136,48 +148,51 @@ def fit(
         mll_options: Its options.
         warm: Hyperparameters to start from first, as ``export_hyperparameters`` returned them.
         options: Iterations allowed.
-        cold_seed: Seed of the random starts of a cold attempt; None: no such attempt. Needs the closed form.
+        cold_seed: Seed of the random starts of a cold attempt; None: no such attempt. BoTorch's fit has none.
 
     Raises:
         FitError: Every attempt failed; the message lists each with its reason.
     """
     options = options or FitOptions()
     mll_class = mll_class or ExactMarginalLogLikelihood
-    against = reasons_against(model)
-    if mll_class is not ExactMarginalLogLikelihood or mll_options:
-        against.append(f"the objective is {mll_class.__name__} with options {dict(mll_options or {})}")
+    method, against = _method(model, mll_class, mll_options)
     default = export_hyperparameters(model)
+    named: dict[str, Hyperparameters] = {"default": default} if warm is None else {"warm": warm, "default": default}
+    attempts = [(method, name, [name]) for name in named]
+    if cold_seed is not None and warm is not None and method != "autograd":
+        attempts[0] = (method, "cold", ["warm", "default"])
+    if method == "kernel":
+        attempts.append(("autograd", "default", ["default"]))
     failures: list[str] = []
-    attempts: list[tuple[str, list[tuple[str, Hyperparameters]]]] = [("default", [("default", default)])]
-    if warm is not None:
-        cold = cold_seed is not None and not against
-        attempts.insert(0, ("cold", [("warm", warm), ("default", default)]) if cold else ("warm", [("warm", warm)]))
     evaluations = 0
-    for decision, named in attempts:
-        starts = []
-        for name, values in named:
-            if problems := load_hyperparameters(model, values):
-                failures.append(f"{name} start: {'; '.join(problems)}")
-            elif not against:
-                starts.append((name, MarginalLikelihood(model).read()))
-            elif problem := _fit_by_autograd(model, mll_class, mll_options):
-                failures.append(f"{name} start: {problem}")
-            else:
-                return FitResult(
-                    decision, "autograd", -1, float("nan"), float("nan"), (*failures, *against), start=name
-                )
-        if not starts:
+    for method, decision, names in attempts:
+        usable = [name for name in names if not _refused(model, name, named[name], failures)]
+        if not usable:
             continue
-        load_hyperparameters(model, default)
-        likelihood = MarginalLikelihood(model)
+        if method == "autograd":
+            load_hyperparameters(model, named[usable[0]])
+            if problem := _fit_by_autograd(model, mll_class, mll_options):
+                failures.append(f"{decision} start: {problem}")
+                continue
+            return FitResult(decision, method, -1, float("nan"), float("nan"), (*failures, *against), start=usable[0])
+        objective: Objective
+        if method == "closed_form":
+            objective = MarginalLikelihood(model)
+        else:
+            objective = KernelLikelihood(model, logarithms=decision != "default")
+        starts = []
+        for name in usable:
+            load_hyperparameters(model, named[name])
+            starts.append((name, objective.read()))
         if decision == "cold":
+            load_hyperparameters(model, default)
             assert cold_seed is not None
-            starts += _random_starts(likelihood, cold_seed)
-        found = _fit_in_closed_form(
-            likelihood,
+            starts += _random_starts(objective, cold_seed)
+        found = _maximize(
+            objective,
             starts,
             options.warm_iterations if decision == "warm" else options.cold_iterations,
-            first_step={"warm": 0.02, "cold": 0.2, "default": 0.5}[decision],
+            first_step=FIRST_STEP_AS_BOTORCH if (method, decision) == ("kernel", "default") else FIRST_STEPS[decision],
             exact=decision == "default",
         )
         evaluations += found.evaluations
@@ -187,17 +202,36 @@ def fit(
         model.eval()
         return FitResult(
             decision,
-            "closed_form",
+            method,
             evaluations,
             found.value,
             found.gradient_norm,
-            tuple(failures),
+            (*failures, *against),
             start=",".join(dict.fromkeys(found.winners)),
             converged=found.converged,
             at_bound=found.at_bound,
         )
     load_hyperparameters(model, default)
     raise FitError("The hyperparameters cannot be fitted. " + ". ".join(failures))
+
+
+def _method(model: Any, mll_class: Any, mll_options: Mapping[str, Any] | None) -> tuple[str, list[str]]:
+    """How to fit a model, and why not in closed form."""
+    if mll_class is not ExactMarginalLogLikelihood or mll_options:
+        return "autograd", [f"the objective is {mll_class.__name__} with options {dict(mll_options or {})}"]
+    against = reasons_against(model)
+    if not against:
+        return "closed_form", []
+    harder = reasons_against_kernel_likelihood(model)
+    return ("autograd", [*against, *harder]) if harder else ("kernel", against)
+
+
+def _refused(model: Any, name: str, values: Hyperparameters, failures: list[str]) -> bool:
+    """Whether a start cannot be loaded; notes why."""
+    problems = load_hyperparameters(model, values)
+    if problems:
+        failures.append(f"{name} start: {'; '.join(problems)}")
+    return bool(problems)
 
 
 @dataclass(frozen=True)
@@ -212,26 +246,26 @@ class _Found:
     at_bound: bool = False
 
 
-def _random_starts(likelihood: MarginalLikelihood, seed: int) -> list[tuple[str, Tensor]]:
+def _random_starts(objective: Objective, seed: int) -> list[tuple[str, Tensor]]:
     """Starts around the hyperparameters that the model has now."""
-    if len(likelihood.X) > RANDOM_STARTS_UP_TO:
+    if objective.n > RANDOM_STARTS_UP_TO:
         return []
-    theta = likelihood.read()  # shape: (m, p)
+    theta = objective.read()  # shape: (m, p)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same starts on every device
     steps = torch.randn(RANDOM_STARTS, *theta.shape, generator=generator, dtype=torch.double).to(theta)
     return [("random", theta + SPREAD * step) for step in steps]
 
 
-def _fit_in_closed_form(
-    likelihood: MarginalLikelihood, starts: list[tuple[str, Tensor]], iterations: int, first_step: float, exact: bool
+def _maximize(
+    objective: Objective, starts: list[tuple[str, Tensor]], iterations: int, first_step: float, exact: bool
 ) -> _Found:
     """Maximizes from all starts in one batch and gives the model the best of each output."""
-    n, m, S = len(likelihood.X), len(likelihood.parts.Y), len(starts)
-    lower, upper = likelihood.bounds()
+    n, m, S = objective.n, objective.rows, len(starts)
+    lower, upper = objective.bounds()
     outputs = torch.arange(m, device=lower.device).repeat(S)  # of each row of the batch
 
     def loss(theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        value, gradient = likelihood.value_and_grad(theta, outputs[rows])
+        value, gradient = objective.value_and_grad(theta, outputs[rows])
         return -value, -gradient
 
     result = minimize(
@@ -252,8 +286,8 @@ def _fit_in_closed_form(
     if not bool(best.isfinite().all()):
         return _Found(None, result.evaluations)
     x, gradient = result.x[chosen], result.gradient[chosen]
-    likelihood.write(x)
-    lengthscales = likelihood.slices.get("lengthscale", slice(0))
+    objective.write(x)
+    lengthscales = objective.slices.get("lengthscale", slice(0))
     at_bound = x[:, lengthscales] <= lower[lengthscales] + 1e-6  # of their logarithms
     return _Found(
         winners=[starts[row // m][0] for row in chosen.tolist()],

@@ -23,6 +23,12 @@ from gpu_gs.gp.parts import Block, Parts, blocks, take_apart
 
 LOG_2PI = math.log(2 * math.pi)
 
+BUFFERS = 4
+"""n x n matrices of one evaluation that are alive at a time: k, w, one for K and then its inverse, one for L."""
+
+MEMORY_MB = 1024
+"""Memory for evaluations in one batch, in MiB; those that do not fit are done one batch after the other."""
+
 
 class MarginalLikelihood:
     """The MAP objective of a ``SingleTaskGP``, for each of its outputs.
@@ -37,6 +43,9 @@ class MarginalLikelihood:
         self.blocks: list[Block] = blocks(model, self.parts)
         X = self.parts.X
         self.X = X - X.mean(0)  # distances do not change, and products lose fewer digits
+        self.n: int = len(X)
+        #: Outputs, each an independent problem: theta has a row for each.
+        self.rows: int = len(self.parts.Y)
         self.slices: dict[str, slice] = {}
         position = 0
         for block in self.blocks:
@@ -96,7 +105,7 @@ class MarginalLikelihood:
         return buffer
 
     def value_and_grad(self, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The objective (to maximize), per datum, and its gradient.
+        """The objective (to maximize), per datum, and its gradient; in batches that fit into the memory.
 
         Args:
             theta: Hyperparameters. shape: (a, p)
@@ -105,23 +114,32 @@ class MarginalLikelihood:
         Returns:
             Values (a), -inf where the covariance does not factor, and gradients (a x p), 0 there.
         """
-        n = self.X.shape[0]
+        fitting = max(1, (MEMORY_MB << 20) // (BUFFERS * self.n**2 * theta.element_size()))
+        batches = zip(torch.split(theta, fitting), torch.split(rows, fitting), strict=True)
+        values, gradients = zip(*(self._evaluate(*batch) for batch in batches), strict=True)
+        return (values[0], gradients[0]) if len(values) == 1 else (torch.cat(values), torch.cat(gradients))
+
+    def _evaluate(self, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        n = self.n
         lengthscale = self._get("lengthscale", theta, rows)
         assert lengthscale is not None
         outputscale, noise = self._get("outputscale", theta, rows), self._get("noise", theta, rows)
         mean = self._get("mean", theta, rows)
         assert mean is not None
         Z = self.X / lengthscale.unsqueeze(-2)  # shape: (a, n, d)
-        k, w = covariance_and_weight(self.parts.kind, squared_distances(Z, Z))  # shape: (a, n, n)
+        q = squared_distances(Z, Z)
+        S = self._buffer("S", q)
+        k, w = covariance_and_weight(self.parts.kind, q, scratch=S)  # shape: (a, n, n)
         k.diagonal(dim1=-2, dim2=-1).fill_(1.0)
         s = theta.new_ones(len(theta), 1) if outputscale is None else outputscale  # shape: (a, 1)
-        S = torch.mul(k, s.unsqueeze(-1), out=self._buffer("S", k))
+        torch.mul(k, s.unsqueeze(-1), out=S)
         known = self.parts.fixed_noise
         variance = noise if known is None else known[rows]
         assert variance is not None
         S.diagonal(dim1=-2, dim2=-1).add_(variance)
         info = torch.empty(len(theta), dtype=torch.int32, device=theta.device)
-        L, info = torch.linalg.cholesky_ex(S, out=(self._buffer("L", k), info))
+        # LAPACK works by columns: a symmetric S is its own transpose, and an L that lies in columns needs no copy.
+        L, info = torch.linalg.cholesky_ex(S.mT, out=(self._buffer("L", k).mT, info))
         failed = info > 0
         if bool(failed.any()):  # rare: a host synchronization on CUDA
             L = torch.where(failed[:, None, None], torch.eye(n, dtype=L.dtype, device=L.device), L)
@@ -129,7 +147,7 @@ class MarginalLikelihood:
         a = torch.cholesky_solve(r, L)
         log_det = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         value = -0.5 * ((r * a).sum((-2, -1)) + log_det + n * LOG_2PI)
-        G = torch.cholesky_inverse(L, out=self._buffer("S", k))  # S is not needed any more. shape: (a, n, n)
+        G = torch.cholesky_inverse(L, out=S.mT).mT  # S is not needed any more. shape: (a, n, n)
         G.addcmul_(a, a.transpose(-1, -2), value=-1)
 
         gradient = torch.zeros_like(theta)
@@ -139,9 +157,9 @@ class MarginalLikelihood:
         if "mean" in self.slices:
             gradient[:, self.slices["mean"]] = a.sum(-2)
         if "outputscale" in self.slices:
-            gradient[:, self.slices["outputscale"]] = -0.5 * (G * k).sum((-2, -1)).unsqueeze(-1) * s
+            gradient[:, self.slices["outputscale"]] = -0.5 * _inner(G, k) * s
         if "lengthscale" in self.slices:
-            A = G.mul_(w).mul_(s.unsqueeze(-1))
+            A = G.mul_(w) if outputscale is None else G.mul_(w).mul_(s.unsqueeze(-1))
             # Nothing comes of the diagonal but rounding: Matern 1/2 has w = 1 / r there, r the square root of a rounding.
             A.diagonal(dim1=-2, dim2=-1).zero_()
             # sum_ij A_ij (z_ik - z_jk)^2 / 2 = sum_i (row sum)_i z_ik^2 - sum_i z_ik (A Z)_ik
@@ -157,6 +175,11 @@ class MarginalLikelihood:
         value, gradient = value / n, gradient / n
         bad = failed | ~value.isfinite()
         return value.where(~bad, value.new_tensor(-math.inf)), gradient * ~bad.unsqueeze(-1)
+
+
+def _inner(A: Tensor, B: Tensor) -> Tensor:
+    """sum_ij A_ij B_ij, without a matrix of products. shape: (a, n, n), (a, n, n) -> (a, 1)"""
+    return torch.bmm(A.flatten(-2).unsqueeze(-2), B.flatten(-2).unsqueeze(-1)).squeeze(-1)
 
 
 def _log_prior(block: Block, theta: Tensor) -> tuple[Tensor, Tensor]:

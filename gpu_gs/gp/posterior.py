@@ -33,6 +33,14 @@ def reasons_against_state(model: Any) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """L and, where it is kept up, diag(K^-1). shape: (n, n), (n,)"""
+
+    L: Tensor
+    inverse_diagonal: Tensor | None
+
+
+@dataclass(frozen=True)
 class PosteriorState:
     """What a posterior query needs.
 
@@ -47,6 +55,7 @@ class PosteriorState:
         noise: Noise variances. shape: (n,)
         L: Lower Cholesky factor of K. shape: (n, n)
         alpha: K^-1 (y - c). shape: (n,), or (n, S) for S draws
+        inverse_diagonal: diag(K^-1), if somebody asked for it once (``loo``). shape: (n,)
     """
 
     kind: Kind
@@ -59,6 +68,7 @@ class PosteriorState:
     noise: Tensor
     L: Tensor
     alpha: Tensor
+    inverse_diagonal: Tensor | None = None
 
     def to_z(self, X: Tensor) -> Tensor:
         """Raw inputs in units of lengthscales. shape: (b, d) -> (b, d)"""
@@ -103,32 +113,39 @@ class PosteriorState:
         Raises:
             NotPSDError: The covariance matrix does not factor.
         """
-        L = self.longer_factor(z, noise)
+        factor = self.longer_factor(z, noise)
         return replace(
             self,
             Z=torch.cat([self.Z, z]),
             y=y,
             noise=torch.cat([self.noise, noise]),
-            L=L,
-            alpha=_solved(L, y - self.c),
+            L=factor.L,
+            alpha=_solved(factor.L, y - self.c),
+            inverse_diagonal=factor.inverse_diagonal,
         )
 
-    def longer_factor(self, z: Tensor, noise: Tensor) -> Tensor:
-        """L with more rows; see ``extended``.
+    def longer_factor(self, z: Tensor, noise: Tensor) -> "Factor":
+        """L with more rows, and diag(K^-1) if it is known; see ``extended``.
 
-        [[K, B], [B^T, C]] = [[L, 0], [U, M]] [[L, 0], [U, M]]^T with U^T = L^-1 B and M M^T = C - U U^T.
+        [[K, B], [B^T, C]] = [[L, 0], [U, M]] [[L, 0], [U, M]]^T with U^T = L^-1 B and M M^T = C - U U^T. With
+        W = K^-1 B = L^-T U^T, the diagonal of the inverse is that of K^-1 + (W M^-T) (W M^-T)^T, then that of M^-T M^-1.
         """
         n, b = len(self.Z), len(z)
         if b == 0:
-            return self.L
+            return Factor(self.L, self.inverse_diagonal)
         B = self.s * covariance(self.kind, squared_distances(self.Z, z))
         C = self.s * covariance(self.kind, squared_distances(z, z))
         C.diagonal().copy_(self.s + noise)
         U = torch.linalg.solve_triangular(self.L, B, upper=False).T  # shape: (b, n)
-        M = _cholesky(C - U @ U.T)
+        M = cholesky(C - U @ U.T)
         L = self.L.new_zeros(n + b, n + b)
         L[:n, :n], L[n:, :n], L[n:, n:] = self.L, U, M
-        return L
+        if self.inverse_diagonal is None:
+            return Factor(L, None)
+        W = torch.linalg.solve_triangular(self.L.mT, U.T, upper=True)  # shape: (n, b)
+        more = torch.linalg.solve_triangular(M, W.T, upper=False).square().sum(0)
+        new = torch.cholesky_inverse(M).diagonal()
+        return Factor(L, torch.cat([self.inverse_diagonal + more, new]))
 
     def innovations(self) -> Tensor:
         """L^-1 (y - c): each y less its prediction from the rows before it, in units of that prediction's deviation.
@@ -172,7 +189,9 @@ class PosteriorState:
         alpha = torch.linalg.solve_triangular(L0.T, e, upper=True)
         alpha[:n] += correction
         f = f0 + K0[:, :n] @ correction
-        return replace(self, Z=Z, y=f.mean(-1), noise=torch.zeros_like(Z[:, 0]), L=L0, alpha=alpha), f
+        return replace(
+            self, Z=Z, y=f.mean(-1), noise=torch.zeros_like(Z[:, 0]), L=L0, alpha=alpha, inverse_diagonal=None
+        ), f
 
 
 def _solved(L: Tensor, r: Tensor) -> Tensor:
@@ -266,7 +285,7 @@ def build_states(model: Any, earlier: Sequence[PosteriorState] = ()) -> tuple[Po
         states = []
         for i in range(m):
             Z = parts.X / lengthscale[i]
-            L = _factor_of(parts.kind, Z, noise[i], s[i], earlier[i] if i < len(earlier) else None)
+            factor = _factor_of(parts.kind, Z, noise[i], s[i], earlier[i] if i < len(earlier) else None)
             states.append(
                 PosteriorState(
                     kind=parts.kind,
@@ -277,8 +296,9 @@ def build_states(model: Any, earlier: Sequence[PosteriorState] = ()) -> tuple[Po
                     s=s[i],
                     c=c[i],
                     noise=noise[i],
-                    L=L,
-                    alpha=_solved(L, parts.Y[i] - c[i]),
+                    L=factor.L,
+                    alpha=_solved(factor.L, parts.Y[i] - c[i]),
+                    inverse_diagonal=factor.inverse_diagonal,
                 )
             )
         return tuple(states)
@@ -297,8 +317,8 @@ def reasons_against_extending(earlier: PosteriorState, kind: Kind, Z: Tensor, no
     return reasons if same_noise else [*reasons, "the noise or the prior variance has changed"]
 
 
-def _factor_of(kind: Kind, Z: Tensor, noise: Tensor, s: Tensor, earlier: PosteriorState | None) -> Tensor:
-    """L for these rows, by extension of an earlier one where that is possible. Arguments as its fields."""
+def _factor_of(kind: Kind, Z: Tensor, noise: Tensor, s: Tensor, earlier: PosteriorState | None) -> Factor:
+    """The factor for these rows, by extension of an earlier one where that is possible. Arguments as its fields."""
     if earlier is not None and not reasons_against_extending(earlier, kind, Z, noise, s):
         n = len(earlier.Z)
         try:
@@ -307,13 +327,18 @@ def _factor_of(kind: Kind, Z: Tensor, noise: Tensor, s: Tensor, earlier: Posteri
             pass
     K = s * covariance(kind, squared_distances(Z, Z))
     K.diagonal().copy_(s + noise)
-    return _cholesky(K)
+    return Factor(cholesky(K), None)
 
 
-def _cholesky(K: Tensor) -> Tensor:
+def cholesky(K: Tensor) -> Tensor:
+    """The lower factor. shape: (*batch, n, n)
+
+    Raises:
+        NotPSDError: There is none.
+    """
     L, info = torch.linalg.cholesky_ex(K)
-    if int(info) > 0:  # a host synchronization, as in torch.linalg.cholesky
-        raise NotPSDError(f"a covariance of {len(K)} points does not factor")
+    if bool((info > 0).any()):  # a host synchronization, as in torch.linalg.cholesky
+        raise NotPSDError(f"a covariance of {K.shape[-1]} points does not factor")
     return L
 
 

@@ -29,7 +29,7 @@ from gpu_gs.plugin.ask import current
 from gpu_gs.plugin.settings import EngineSettings
 from gpu_gs.plugin.surrogate import WarmSurrogate
 from gpu_gs.rng import derive_seed
-from gpu_gs.telemetry import note
+from gpu_gs.telemetry import note, stage
 
 logger = logging.getLogger("gpu_gs")
 
@@ -153,6 +153,13 @@ class WarmBoTorchGenerator(BoTorchGenerator):
             **additional_model_inputs,
         )
         self._note_fit(datasets)
+        if current() is not None and isinstance(self._surrogate, WarmSurrogate) and self._diagnostics_are_due():
+            with stage("diagnostics"):
+                note("leave_one_out", self._surrogate.diagnostics())
+
+    def _diagnostics_are_due(self) -> bool:
+        when = self.settings.diagnostics
+        return when == "always" or (not isinstance(when, str) and self.ask_index % when.every == 0)
 
     def _note_fit(self, datasets: Sequence[SupervisedDataset]) -> None:
         note("n", max((len(dataset.Y) for dataset in datasets), default=0))

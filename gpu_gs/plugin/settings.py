@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gpu_gs.config import AcquisitionConfig, ConfigModel, FitConfig, StrategyConfig
+from gpu_gs.config import AcquisitionConfig, ConfigModel, Every, FitConfig, StrategyConfig
 from gpu_gs.device import DevicePolicy
 
 
@@ -16,6 +16,7 @@ class EngineSettings(ConfigModel):
             draws another one.
         device: The device policy (``auto``, ``cpu``, ``cuda``, ``cuda:N``), never a resolved device.
         threads: Threads of an ask, or ``auto``.
+        diagnostics: When leave-one-out predictions are summarized.
         fit: Hyperparameter fitting.
         acquisition: Choice and optimization of the acquisition function.
     """
@@ -24,6 +25,7 @@ class EngineSettings(ConfigModel):
     seed_source: Literal["config", "entropy"] = "config"
     device: str = "auto"
     threads: int | Literal["auto"] = "auto"
+    diagnostics: Literal["off", "always"] | Every = "off"
     fit: FitConfig = FitConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
 
@@ -34,6 +36,7 @@ class EngineSettings(ConfigModel):
             seed_source="entropy" if config.seed is None else "config",
             device=config.device,
             threads=config.threads,
+            diagnostics=config.diagnostics,
             fit=config.fit,
             acquisition=config.acquisition,
         )

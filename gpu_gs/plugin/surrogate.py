@@ -26,6 +26,7 @@ from ax.generators.torch.botorch_modular.utils import (
     copy_model_config_with_default_values,
     fit_botorch_model,
 )
+from botorch.exceptions.errors import UnsupportedError
 from botorch.models import SingleTaskGP
 from botorch.models.gpytorch import GPyTorchModel
 from botorch.models.model import Model
@@ -36,6 +37,8 @@ from linear_operator.utils.errors import NotPSDError
 from torch import Tensor
 
 from gpu_gs.gp.fit import FitOptions, FitResult, export_hyperparameters, fit, load_hyperparameters
+from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
+from gpu_gs.gp.loo import leave_one_out, leave_one_out_of, with_inverse_diagonal
 from gpu_gs.gp.model import ClosedFormGP
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.gp.posterior import PosteriorState, build_states
@@ -184,11 +187,11 @@ class WarmSurrogate(Surrogate):
         reasons = reasons_to_refit(self.schedule, memory, n, maps)
         if not reasons:
             assert memory is not None
-            reasons = self._keep(model, key, memory)
+            reasons = self._keep(model, key, memory, dataset)
         if not reasons:
             assert memory is not None
             self.memories[key] = memory.after_keeping(n)
-            self.fits[key] = FitResult("kept", "closed_form", 0, float("nan"), float("nan"))
+            self.fits[key] = FitResult("kept", "none", 0, float("nan"), float("nan"))
             return
         load_hyperparameters(model, default)
         cold = self.warm_start and cold_is_due(memory, n)
@@ -210,30 +213,57 @@ class WarmSurrogate(Surrogate):
             at_bound=result.at_bound,
         )
 
-    def _keep(self, model: Model, key: str, memory: RefitMemory) -> list[str]:
-        """Gives the model the last ask's hyperparameters and, if it believes its newest rows, posterior states.
+    def _keep(self, model: Model, key: str, memory: RefitMemory, dataset: SupervisedDataset) -> list[str]:
+        """Gives the model the last ask's hyperparameters, if it then believes its newest rows.
 
-        The states are those of the last ask with rows appended where the old rows have not changed, else factored
-        anew: known noise, for one, changes with the scale of the outcomes.
+        With a closed form its posterior states are those of the last ask with rows appended, where the old rows have not
+        changed; else factored anew: known noise, for one, changes with the scale of the outcomes.
 
         Returns:
             Why the hyperparameters cannot be kept after all.
         """
-        if not isinstance(model, ClosedFormGP) or reasons_against(model):
-            return ["no closed form tells how the newest observations fit in"]
+        if type(dataset) is not SupervisedDataset:
+            return [f"a {type(dataset).__name__} does not say which rows are new"]
         if problems := load_hyperparameters(model, self.warm.get(key, {})):
             return problems
-        model.eval()
+        closed = isinstance(model, ClosedFormGP) and not reasons_against(model)
+        if not closed and (reasons := reasons_against_kernel_likelihood(model)):
+            return reasons
         try:
-            states = build_states(model, self._asked_states.get(key, ()))
+            if isinstance(model, ClosedFormGP) and closed:
+                model.eval()
+                states = build_states(model, self._asked_states.get(key, ()))
+                innovations = torch.stack([state.innovations() for state in states])
+            else:
+                innovations = KernelLikelihood(model).innovations()
         except NotPSDError:
             return ["the covariance matrix does not factor"]
-        newest = [state.innovations()[memory.seen :].abs().amax() for state in states if len(state.y) > memory.seen]
-        largest = max(torch.stack(newest).tolist(), default=0.0) if newest else 0.0  # one host synchronization
+        newest = innovations[:, memory.seen :].abs()
+        largest = float(newest.max()) if newest.numel() else 0.0  # one host synchronization
         if surprises := reasons_by_surprise(self.schedule, largest):
             return surprises
-        model.use_states(states)
+        model.eval()
+        if isinstance(model, ClosedFormGP) and closed:
+            model.use_states(states)
         return []
+
+    def diagnostics(self) -> dict[str, dict[str, float]]:
+        """Leave-one-out summaries of the fitted submodels by outcome, in standardized units; exact GPs only."""
+        found: dict[str, dict[str, float]] = {}
+        for outcomes, model in self._submodels.items():
+            if not is_exact_gp(model):
+                continue
+            if isinstance(model, ClosedFormGP) and model.posterior_states is not None:
+                states = tuple(with_inverse_diagonal(state) for state in model.posterior_states)
+                model.use_states(states)  # which the next ask extends
+                summaries = [leave_one_out(state) for state in states]
+            else:
+                try:
+                    summaries = leave_one_out_of(model)
+                except (UnsupportedError, NotPSDError):
+                    continue
+            found |= {name: one.summary() for name, one in zip(outcomes, summaries, strict=False)}
+        return found
 
     def commit(self) -> None:
         """Keeps the posterior states of the models as they are: the ask that used them has ended well."""

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
 METADATA_KEY = "gpu_gs"
 """Where the record stands in ``GeneratorRun.gen_metadata``."""
 
-STAGES = ("strategy", "data", "transform", "fit", "setup", "raw_samples", "optimize", "untransform", "other")
+STAGES = (
+    "strategy",
+    "data",
+    "transform",
+    "fit",
+    "diagnostics",
+    "setup",
+    "raw_samples",
+    "optimize",
+    "untransform",
+    "other",
+)
 """The columns of seconds, in the order in which an ask passes through them; they add up to ``total``."""
 
 FACTS = (
@@ -27,6 +38,7 @@ FACTS = (
     "fit_method",
     "fit_evaluations",
     "refit_reason",
+    "leave_one_out",
     "acquisition",
 )
 

@@ -1,11 +1,15 @@
 """The closed-form marginal likelihood against GPyTorch's value and autograd's gradient."""
 
 import math
+import weakref
 
 import pytest
 import torch
 from gpytorch.mlls import ExactMarginalLogLikelihood
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from gpu_gs.gp import likelihood as likelihood_module
 from gpu_gs.gp.likelihood import MarginalLikelihood
 from gpu_gs.gp.parts import reasons_against
 from tests.gp.models import KINDS, make_model
@@ -178,3 +182,48 @@ def test_single_precision_agrees_with_double_to_its_own_rounding():
     value32, gradient32 = single.value_and_grad(double.read().float(), rows)
     torch.testing.assert_close(value32.double(), value, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gradient32.double(), gradient, rtol=1e-3, atol=1e-3)
+
+
+def test_evaluations_that_do_not_fit_into_the_memory_are_done_in_turn(monkeypatch):
+    objective = MarginalLikelihood(make_model("matern52", 15, 2, m=3))
+    theta = objective.read()
+    rows = torch.tensor([2, 0, 1, 1])
+    expected = objective.value_and_grad(theta[rows], rows)
+    batches = []
+    evaluate = objective._evaluate
+    monkeypatch.setattr(objective, "_evaluate", lambda theta, rows: batches.append(len(rows)) or evaluate(theta, rows))
+    monkeypatch.setattr(likelihood_module, "MEMORY_MB", 0)
+    found = objective.value_and_grad(theta[rows], rows)
+    assert batches == [1, 1, 1, 1]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+
+
+class LargeTensors(TorchDispatchMode):
+    """Counts the memory of at least ``size`` numbers that tensors hold at the same time."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.most, self.alive = size, 0, {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor) and tensor.numel() >= self.size:
+                self.alive.setdefault(tensor.untyped_storage().data_ptr(), []).append(weakref.ref(tensor))
+        self.alive = {
+            at: held for at, refs in self.alive.items() if (held := [ref for ref in refs if ref() is not None])
+        }
+        self.most = max(self.most, len(self.alive))
+        return found
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("kind", ["rbf", "matern32", "matern52"])
+def test_an_evaluation_holds_four_matrices_at_the_most(kind, scaled):
+    objective = MarginalLikelihood(make_model(kind, 40, 2, scaled=scaled))
+    theta, rows = objective.read(), torch.zeros(1, dtype=torch.long)
+    with LargeTensors(40 * 40) as count:
+        for _ in range(2):
+            objective.value_and_grad(theta, rows)
+    assert 2 < count.most <= 4

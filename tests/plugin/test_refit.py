@@ -240,6 +240,42 @@ def test_the_state_stays_small():
     assert len(json.dumps(run._generator_state_after_gen)) < 1500
 
 
+def with_diagnostics(when, refit="always"):
+    return make_client(
+        GPUGenerationStrategy.from_config("fast", seed=0, diagnostics=when, fit={"refit": refit}, **QUICK)
+    )
+
+
+def test_diagnostics_are_recorded_by_metric_with_their_cost_and_change_no_candidate():
+    plain, client = make_client(GPUGenerationStrategy.from_config("fast", seed=0, **QUICK)), with_diagnostics("always")
+    assert largest_difference(advance(client, 9), advance(plain, 9)) < 1e-9
+    table = timings(client)
+    assert table["leave_one_out"].iloc[:5].isna().all()
+    for found in table["leave_one_out"].iloc[5:]:
+        assert set(found) == {"f"}
+        assert set(found["f"]) == {"loo_log_density", "loo_rmse", "loo_coverage", "loo_rank_correlation"}
+    assert timings(plain)["leave_one_out"].isna().all()
+
+
+def test_diagnostics_cost_a_stage_of_their_own():
+    client = with_diagnostics({"every": 2})
+    advance(client, 9)
+    cost = timings(client)["diagnostics"].iloc[5:]
+    assert (cost > 0).tolist() == [True, False, True, False]
+    assert timings(client)["leave_one_out"].iloc[5:].notna().tolist() == [True, False, True, False]
+
+
+def test_diagnostics_of_kept_hyperparameters_are_kept_up_and_right():
+    client = with_diagnostics("always", refit={"every": 100})
+    advance(client, 10)
+    assert decisions(client)[-3:] == ["kept"] * 3
+    (state,) = generator_of(client).surrogate.model.posterior_states
+    expected = torch.linalg.inv(state.L @ state.L.T).diagonal()
+    torch.testing.assert_close(state.inverse_diagonal, expected, rtol=1e-6, atol=1e-7)
+    recorded = timings(client)["leave_one_out"].iloc[-1]["f"]
+    assert recorded["loo_rmse"] == pytest.approx(float((state.alpha / expected).square().mean().sqrt()), rel=1e-6)
+
+
 # ------------------------------------------------------------------------------------------ the surrogate alone
 
 DIGEST = SearchSpaceDigest(feature_names=["x", "y"], bounds=[(0.0, 1.0)] * 2)
