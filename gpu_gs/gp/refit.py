@@ -55,6 +55,7 @@ class RefitMemory:
         converged: Whether the last refit ended at an optimum; else it ran out of iterations.
         at_bound: Whether a lengthscale ended at its lower bound.
         y_maps: Mean and deviation of the raw outcomes at the last refit, where known.
+        curvature: ``FitResult.curvature`` of the last refit.
     """
 
     n: int
@@ -65,6 +66,7 @@ class RefitMemory:
     converged: bool = True
     at_bound: bool = False
     y_maps: YMaps = field(default_factory=dict)
+    curvature: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "y_maps": {name: list(pair) for name, pair in self.y_maps.items()}}
@@ -82,7 +84,14 @@ class RefitMemory:
 
 
 def after_refit(
-    memory: RefitMemory | None, n: int, y_maps: YMaps, *, cold: bool, converged: bool, at_bound: bool
+    memory: RefitMemory | None,
+    n: int,
+    y_maps: YMaps,
+    *,
+    cold: bool,
+    converged: bool,
+    at_bound: bool,
+    curvature: str = "",
 ) -> RefitMemory:
     """The memory of an ask that fitted."""
     return RefitMemory(
@@ -94,6 +103,7 @@ def after_refit(
         converged=converged,
         at_bound=at_bound,
         y_maps=dict(y_maps),
+        curvature=curvature,
     )
 
 

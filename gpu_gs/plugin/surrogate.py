@@ -202,6 +202,7 @@ class WarmSurrogate(Surrogate):
             warm=self.warm.get(key) if self.warm_start else None,
             options=self.fit_options,
             cold_seed=self.seed if cold else None,
+            curvature="" if memory is None else memory.curvature,
         )
         self.fits[key] = replace(result, because=tuple(reasons))
         self.memories[key] = after_refit(
@@ -211,6 +212,7 @@ class WarmSurrogate(Surrogate):
             cold=result.decision != "warm",
             converged=result.converged,
             at_bound=result.at_bound,
+            curvature=result.curvature,
         )
 
     def _keep(self, model: Model, key: str, memory: RefitMemory, dataset: SupervisedDataset) -> list[str]:

@@ -11,7 +11,7 @@ from gpytorch.kernels import RBFKernel, RQKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood, LeaveOneOutPseudoLikelihood
 
 from gpu_gs.errors import FitError
-from gpu_gs.gp.fit import FitOptions, export_hyperparameters, fit, load_hyperparameters
+from gpu_gs.gp.fit import FitOptions, export_hyperparameters, fit, load_hyperparameters, pack, unpack
 from gpu_gs.gp.likelihood import MarginalLikelihood
 from tests.gp.models import data, make_model
 
@@ -243,3 +243,63 @@ def test_a_lengthscale_at_its_bound_and_a_fit_cut_short_are_told():
     assert not fit(default_model(40, 6, 11), options=FitOptions(cold_iterations=2)).converged
     result = fit(default_model(40, 6, 11))
     assert result.converged and not result.at_bound
+
+
+def sequence(seed, sizes):
+    """Models of a growing data set."""
+    X, Y = data(max(sizes), 4, seed=seed)
+    for n in sizes:
+        y = Y[:n]
+        yield SingleTaskGP(unit(X[:n]), (y - y.mean()) / y.std(), outcome_transform=None)
+
+
+def test_curvature_of_the_last_fit_saves_evaluations_and_ends_as_high():
+    evaluations, shortfalls = [0, 0], []
+    for seed in range(4):
+        for keep in (False, True):
+            previous = None
+            for model in sequence(seed, [30, 33, 37, 41, 46, 51, 57]):
+                if previous is None:
+                    previous = fit(model), export_hyperparameters(model)
+                    continue
+                result, warm = previous
+                result = fit(model, warm=warm, curvature=result.curvature if keep else "")
+                previous = result, export_hyperparameters(model)
+                evaluations[keep] += result.evaluations
+                assert result.decision == "warm" and result.curvature
+            best = fit(next(sequence(seed, [57])))
+            shortfalls.append((best.value - result.value) * 57)
+    assert evaluations[1] < 0.75 * evaluations[0]
+    assert max(shortfalls) < 0.1
+
+
+def test_packed_matrices_are_read_back_to_three_digits_and_positive_definite():
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(2, 9, 9, generator=generator, dtype=torch.double)
+    scale = torch.logspace(-4, 4, 9, dtype=torch.double)
+    H = scale.unsqueeze(-1) * (A @ A.mT + 0.1 * torch.eye(9)) * scale
+    text = pack(H)
+    found = unpack(text, torch.zeros(2, 9, dtype=torch.double))
+    size = H.diagonal(dim1=-2, dim2=-1).sqrt()
+    relative = (found - H) / (size.unsqueeze(-1) * size.unsqueeze(-2))
+    assert float(relative.abs().max()) < 3e-3
+    assert bool((torch.linalg.eigvalsh(found / (size.unsqueeze(-1) * size.unsqueeze(-2))) > 0).all())
+    assert len(text) < 400 and text.isascii()
+    assert pack(found) and unpack(pack(found), torch.zeros(2, 9)).dtype == torch.float32
+
+
+def test_what_is_too_large_or_no_inverse_hessian_is_not_packed_and_nonsense_not_read():
+    assert pack(torch.eye(25, dtype=torch.double).unsqueeze(0))
+    assert pack(torch.eye(60, dtype=torch.double).unsqueeze(0)) == ""
+    assert pack(-torch.eye(3, dtype=torch.double).unsqueeze(0)) == ""
+    assert pack(torch.full((1, 3, 3), float("nan"), dtype=torch.double)) == ""
+    theta = torch.zeros(1, 3, dtype=torch.double)
+    for text in ("", "????", "AAAA", pack(torch.eye(4, dtype=torch.double).unsqueeze(0))):
+        assert unpack(text, theta) is None
+
+
+def test_curvature_of_another_model_is_ignored():
+    model, other = default_model(30, 4, 5), default_model(30, 4, 5)
+    warm = export_hyperparameters(default_model(30, 4, 5))
+    one, two = fit(model, warm=warm, curvature="AAAA"), fit(other, warm=warm)
+    assert one == two
