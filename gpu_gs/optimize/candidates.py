@@ -19,8 +19,11 @@ from gpu_gs.telemetry import stage
 LOCAL_SAMPLES = 100
 """Raw samples drawn around the anchors."""
 
-LOCAL_SPREAD = 0.05
-"""Their standard deviation, as a share of each range."""
+LOCAL_FARTHEST, LOCAL_NEAREST = 0.1, 0.005
+"""Their standard deviations, as shares of each range: each sample has one between these, uniform in the logarithm.
+
+Late in a run the best points lie close to the data. On 18 of the fitted models below, these instead of 0.05 for all
+bring what is missing to the best optimum known from 0.23 to 0.06 in the mean logarithm of the improvement."""
 
 CLOSER_SAMPLES = 128
 """Samples drawn around the best of the raw samples, at distances between ``FARTHEST`` and ``NEAREST`` lengthscales.
@@ -179,7 +182,9 @@ def _raw_samples(
     if anchors is not None and len(anchors):
         repeated = anchors.repeat((LOCAL_SAMPLES + len(anchors) - 1) // len(anchors), 1)[:LOCAL_SAMPLES]
         shift = torch.randn(repeated.shape, generator=generator, dtype=lower.dtype, device=lower.device)
-        points.append((repeated + LOCAL_SPREAD * (upper - lower) * shift).clamp(lower, upper))
+        exponent = torch.rand(len(repeated), 1, generator=generator, dtype=lower.dtype, device=lower.device)
+        spread = LOCAL_FARTHEST * (LOCAL_NEAREST / LOCAL_FARTHEST) ** exponent
+        points.append((repeated + spread * (upper - lower) * shift).clamp(lower, upper))
     raw = torch.cat(points)
     for index, values in discrete.items():
         pick = torch.randint(len(values), (count,), generator=generator, device=lower.device)
