@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from gpu_gs.gp.covariance import squared_distances
 from gpu_gs.minimize import MinimizeResult, minimize
 from gpu_gs.telemetry import stage
 
@@ -33,6 +34,13 @@ the calls of value and gradient and a tenth of what is missing to the best optim
 
 CLOSER_TO = 16
 FARTHEST, NEAREST = 0.3, 0.03
+
+APART, CHOSEN_FROM, PENALTY = 0.5, 8, 1e200
+"""A quarter of the restarts begin at the best points, the others at the best that are this many lengthscales apart, of
+eight times as many points as there are restarts.
+
+On 18 of the models, against half at the best points and half drawn by softmax of the scores, what is missing to the
+best optimum known falls from 0.046 to 0.032."""
 
 FIRST_ITERATIONS = 8
 """Quasi-Newton iterations for all restarts; after them, only the best ``FINALISTS`` go on.
@@ -135,7 +143,7 @@ def optimize_acquisition(
             closer = _closer_samples(*scored, lengths, lower, upper, discrete, generator)
             raw = torch.cat([scored[0], closer])
             scores = torch.cat([scored[1], _in_chunks(acquisition.value, closer, chunk)])
-            starts = raw[_choose(scores, restarts, generator)]
+            starts = raw[_choose(raw, scores, lengths, restarts)]
     with stage("optimize"):
         x = torch.minimum(torch.maximum(starts, lower), upper)
         x, values, evaluations = _refine(acquisition, x, lengths, lower, upper, iterations, discrete)
@@ -226,18 +234,24 @@ def _in_chunks(function: Callable[[Tensor], Tensor], X: Tensor, size: int) -> Te
     return torch.cat([function(chunk) for chunk in torch.split(X, size)])
 
 
-def _choose(scores: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Half of them the best, half drawn by softmax of the standardized scores, all different. shape: (count,)"""
+def _choose(points: Tensor, scores: Tensor, lengths: Tensor, count: int) -> Tensor:
+    """The best points, and points that are the best far from those; all different. No host sync. shape: (count,)"""
     count = min(count, len(scores))
-    scores = scores.nan_to_num(nan=-1e300, neginf=-1e300)
-    top = scores.topk((count + 1) // 2).indices
-    usable = scores > -1e299
-    centered = scores.where(usable, scores[top].min())
-    standardized = (centered - centered.mean()) / centered.std().clamp_min(1e-9)
-    weights = torch.softmax(standardized, 0)
-    weights[top] = 0.0
-    drawn = torch.multinomial(weights.clamp_min(1e-12).index_fill(0, top, 0.0), count - len(top), generator=generator)
-    return torch.cat([top, drawn])
+    scores, order = scores.nan_to_num(nan=-1e300, neginf=-1e300).topk(min(CHOSEN_FROM * count, len(scores)))
+    Z = points[order] / lengths
+    near = squared_distances(Z, Z) < APART * APART
+    left = scores.clone()
+    chosen: list[Tensor] = []
+    top = (count + 3) // 4
+    for place in range(count):
+        best = left.argmax().reshape(1)
+        chosen.append(best)
+        left.index_fill_(0, best, -torch.inf)
+        if place == top - 1:
+            left = torch.where(near[torch.cat(chosen)].any(0), left - PENALTY, left)
+        elif place >= top:
+            left = torch.where(near[best[0]], left - PENALTY, left)
+    return order[torch.cat(chosen)]
 
 
 def _refine(
