@@ -24,11 +24,14 @@ ClosedForm = LogEI | UpperConfidenceBound
 ROUGH_DRAWS = 8
 """Draws that the bound uses at the most: it only has to tell the promising points from the others."""
 
-LARGEST_LEAD = 64
-"""Rows of L that the bound uses at the most; a quarter of them if that is less."""
+LEAD = 48
+"""Rows of L that the bound uses."""
 
 KEPT = 256
-"""Points that enter a pool. On 21 fitted models they held 15 of the best 16 of 1124 samples or more (median 16)."""
+"""Points that enter a pool.
+
+On 21 fitted models with three seeds each they held the best of 1124 samples always, and 13 of the best 16 or more; at
+n=1000 a pool takes a third of the time of scoring all samples, at n=500 less than half, at n=100 as long (one thread)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Pool:
         p = function.predictor
         _, k, _ = p.kernel(X)
         if len(X) > keep:
-            lead = min(LARGEST_LEAD, max(1, len(p.state.Z) // 4))
+            lead = min(len(p.state.Z), LEAD)
             v = torch.linalg.solve_triangular(p.state.L[:lead, :lead], k[:, :lead].T, upper=False)
             nearest = k.amax(-1)
             explained = torch.maximum((v * v).sum(0), nearest * nearest / (p.state.s + p.state.noise.max()))

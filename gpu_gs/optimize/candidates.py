@@ -13,29 +13,40 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from gpu_gs.gp.covariance import squared_distances
 from gpu_gs.minimize import MinimizeResult, minimize
 from gpu_gs.telemetry import stage
 
 LOCAL_SAMPLES = 100
 """Raw samples drawn around the anchors."""
 
-LOCAL_SPREAD = 0.05
-"""Their standard deviation, as a share of each range."""
+LOCAL_FARTHEST, LOCAL_NEAREST = 0.1, 0.005
+"""Their standard deviations, as shares of each range: each sample has one between these, uniform in the logarithm.
+
+Late in a run the best points lie close to the data. On 16 of the fitted models below, these instead of 0.05 for all
+bring what is missing to the best optimum known from 0.23 to 0.06 in the mean logarithm of the improvement."""
 
 CLOSER_SAMPLES = 128
 """Samples drawn around the best of the raw samples, at distances between ``FARTHEST`` and ``NEAREST`` lengthscales.
 
-On 21 fitted models (Hartmann6, Branin, Levy, Rosenbrock, Ackley; d from 2 to 20, n from 12 to 1000) they save a fifth of
-the calls of value and gradient and a tenth of what is missing to the best optimum known."""
+On 21 fitted models (Hartmann6, Branin, Levy, Rosenbrock, Ackley; d from 2 to 20, n from 12 to 1000) they save a seventh
+of the calls of value and gradient, and an eighth of what is missing to the best optimum known."""
 
 CLOSER_TO = 16
 FARTHEST, NEAREST = 0.3, 0.03
 
+APART, CHOSEN_FROM, PENALTY = 0.5, 8, 1e200
+"""A quarter of the restarts begin at the best points, the others at the best that are this many lengthscales apart, of
+eight times as many points as there are restarts.
+
+On 16 of the models, against half at the best points and half drawn by softmax of the scores, what is missing to the
+best optimum known falls from 0.046 to 0.032."""
+
 FIRST_ITERATIONS = 8
 """Quasi-Newton iterations for all restarts; after them, only the best ``FINALISTS`` go on.
 
-On the same models the best of 16 restarts has converged after 15 to 20 iterations; the others took three times as many
-calls to arrive at the same optimum or at a worse one."""
+On the 21 models, 12 instead of 8 evaluate a quarter more points; what is missing to the best optimum known is the same
+to half a percent."""
 
 FINALISTS = 4
 
@@ -143,7 +154,7 @@ def optimize_acquisition(
             closer = _closer_samples(*scored, lengths, lower, upper, discrete, generator)
             raw = torch.cat([scored[0], closer])
             scores = torch.cat([scored[1], _in_chunks(acquisition.value, closer, chunk)])
-            starts = raw[_choose(scores, restarts, generator)]
+            starts = raw[_choose(raw, scores, lengths, restarts)]
             if avoid is not None:
                 second = raw[scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices]
     with stage("optimize"):
@@ -194,7 +205,9 @@ def _raw_samples(
     if anchors is not None and len(anchors):
         repeated = anchors.repeat((LOCAL_SAMPLES + len(anchors) - 1) // len(anchors), 1)[:LOCAL_SAMPLES]
         shift = torch.randn(repeated.shape, generator=generator, dtype=lower.dtype, device=lower.device)
-        points.append((repeated + LOCAL_SPREAD * (upper - lower) * shift).clamp(lower, upper))
+        exponent = torch.rand(len(repeated), 1, generator=generator, dtype=lower.dtype, device=lower.device)
+        spread = LOCAL_FARTHEST * (LOCAL_NEAREST / LOCAL_FARTHEST) ** exponent
+        points.append((repeated + spread * (upper - lower) * shift).clamp(lower, upper))
     raw = torch.cat(points)
     for index, values in discrete.items():
         pick = torch.randint(len(values), (count,), generator=generator, device=lower.device)
@@ -236,20 +249,24 @@ def _in_chunks(function: Callable[[Tensor], Tensor], X: Tensor, size: int) -> Te
     return torch.cat([function(chunk) for chunk in torch.split(X, size)])
 
 
-def _choose(scores: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Half of them the best, half drawn by softmax of the standardized scores, all different. shape: (count,)"""
+def _choose(points: Tensor, scores: Tensor, lengths: Tensor, count: int) -> Tensor:
+    """The best points, and points that are the best far from those; all different. No host sync. shape: (count,)"""
     count = min(count, len(scores))
-    scores = scores.nan_to_num(nan=-1e300, neginf=-1e300)
-    top = scores.topk((count + 1) // 2).indices
-    if len(top) == count:
-        return top
-    usable = scores > -1e299
-    centered = scores.where(usable, scores[top].min())
-    standardized = (centered - centered.mean()) / centered.std().clamp_min(1e-9)
-    weights = torch.softmax(standardized, 0)
-    weights[top] = 0.0
-    drawn = torch.multinomial(weights.clamp_min(1e-12).index_fill(0, top, 0.0), count - len(top), generator=generator)
-    return torch.cat([top, drawn])
+    scores, order = scores.nan_to_num(nan=-1e300, neginf=-1e300).topk(min(CHOSEN_FROM * count, len(scores)))
+    Z = points[order] / lengths
+    near = squared_distances(Z, Z) < APART * APART
+    left = scores.clone()
+    chosen: list[Tensor] = []
+    top = (count + 3) // 4
+    for place in range(count):
+        best = left.argmax().reshape(1)
+        chosen.append(best)
+        left.index_fill_(0, best, -torch.inf)
+        if place == top - 1:
+            left = torch.where(near[torch.cat(chosen)].any(0), left - PENALTY, left)
+        elif place >= top:
+            left = torch.where(near[best[0]], left - PENALTY, left)
+    return order[torch.cat(chosen)]
 
 
 def _refine(

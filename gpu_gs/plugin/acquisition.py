@@ -476,8 +476,9 @@ class LogEIAcquisition(BatchedAcquisition):
 
         allowed = tuple((index, tuple(values.tolist())) for index, values in discrete.items())
         key = (self._config.raw_samples, allowed, tuple(fixed.items()))
-        sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
-        return pool.X, sequence.function.score(pool.mean, pool.variance)
+        with stage("raw_samples"):
+            sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
+            return pool.X, sequence.function.score(pool.mean, pool.variance)
 
     def _bytes_per_point(self) -> int:
         draws = self._function.best.numel() if isinstance(self._function, LogEI) else 1

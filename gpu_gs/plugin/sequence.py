@@ -22,7 +22,7 @@ from gpu_gs.acquisition.logei import LogEI
 from gpu_gs.acquisition.pool import ClosedForm, Pool
 from gpu_gs.rng import derive_seed
 
-PENDING_DRAWS = 64
+PENDING_DRAWS = 32
 """Joint draws of the values at pending points."""
 
 
