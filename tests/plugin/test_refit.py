@@ -92,9 +92,9 @@ def test_every_k_refits_on_each_kth_ask():
 def test_a_surprising_observation_ends_the_stay(soon, monkeypatch):
     monkeypatch.setattr(refit, "SURPRISE", 3.0)
     client = with_refit("adaptive")
-    advance(client, 9, function=lambda p: 0.1 * p["x"])
-    advance(client, 1, function=lambda p: 5.0)
-    advance(client, 1, function=lambda p: 0.1 * p["x"])
+    advance(client, 10)
+    advance(client, 1, function=lambda p: 40.0)
+    advance(client, 1)
     assert "surprise" in timings(client)["refit_reason"].iloc[-1]
     assert decisions(client)[-1] == "warm"
 
@@ -102,7 +102,7 @@ def test_a_surprising_observation_ends_the_stay(soon, monkeypatch):
 def test_a_drifted_scale_ends_the_stay(soon, monkeypatch):
     monkeypatch.setattr(refit, "SCALE_DRIFT", 1.25)
     client = with_refit("adaptive")
-    advance(client, 9)
+    advance(client, 10)
     advance(client, 1, function=lambda p: 1e4)
     advance(client, 1)
     assert "the scale of f" in timings(client)["refit_reason"].iloc[-1]
