@@ -155,7 +155,9 @@ class PosteriorState:
         """
         return torch.linalg.solve_triangular(self.L, (self.y - self.c).unsqueeze(-1), upper=False).squeeze(-1)
 
-    def draw(self, pending: Tensor, count: int, generator: torch.Generator) -> tuple["PosteriorState", Tensor]:
+    def draw(
+        self, pending: Tensor, count: int, generator: torch.Generator, order: Tensor | None = None
+    ) -> tuple["PosteriorState", Tensor]:
         """Joint draws of the latent values f at the training and pending inputs, and the posterior given each.
 
         By Matheron's rule (Wilson et al. 2021, "Pathwise conditioning of Gaussian processes", eq. 9), with a prior draw
@@ -166,15 +168,19 @@ class PosteriorState:
             pending: Raw inputs that are evaluated but not observed yet. shape: (p, d)
             count: S.
             generator: On the state's device.
+            order: A permutation of the training inputs: the draws depend on their order in it, not in Z. shape: (n,)
 
         Returns:
-            The state without noise, whose ``alpha`` is (n + p, S), and the draws f (n + p, S).
+            The state without noise, whose inputs are in that order and whose ``alpha`` is (n + p, S), and the draws f, in
+            the order of Z (n + p, S).
 
         Raises:
             NotPSDError: The covariance does not factor, not even with the largest jitter.
         """
         n, S = len(self.Z), count
-        Z = torch.cat([self.Z, self.to_z(pending)])
+        order = torch.arange(n, device=self.Z.device) if order is None else order
+        back = torch.argsort(order)
+        Z = torch.cat([self.Z[order], self.to_z(pending)])
         K0 = self.s * covariance(self.kind, squared_distances(Z, Z))
         K0.diagonal().fill_(float(self.s))
         L0 = _factor(K0, float(self.s))
@@ -184,14 +190,15 @@ class PosteriorState:
 
         e = normal(len(Z))
         f0 = self.c + L0 @ e
-        y0 = f0[:n] + self.noise.sqrt().unsqueeze(-1) * normal(n)
-        correction = torch.cholesky_solve(self.y.unsqueeze(-1) - y0, self.L)  # shape: (n, S)
+        y0 = f0[:n] + self.noise[order].sqrt().unsqueeze(-1) * normal(n)
+        correction = torch.cholesky_solve(self.y.unsqueeze(-1) - y0[back], self.L)[order]  # shape: (n, S)
         alpha = torch.linalg.solve_triangular(L0.T, e, upper=True)
         alpha[:n] += correction
         f = f0 + K0[:, :n] @ correction
-        return replace(
+        state = replace(
             self, Z=Z, y=f.mean(-1), noise=torch.zeros_like(Z[:, 0]), L=L0, alpha=alpha, inverse_diagonal=None
-        ), f
+        )
+        return state, torch.cat([f[:n][back], f[n:]])
 
 
 def _square(n: int, like: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ allowed values only: raw samples are snapped to them, and the continuous steps a
 one-coordinate neighbour of every restart, evaluated together. The result is a pure function of the seed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -49,6 +49,12 @@ VALUE_TOLERANCE = 1e-8
 ALMOST = 1e-9
 """Post-processing that moves a point by less, as a share of each range, leaves it where it is."""
 
+ENUMERATED = 8
+"""Up to so many values of an ordered discrete coordinate are all neighbours; of more, those 1, 2, 4, ... places away."""
+
+SECOND_CHOICES = 64
+"""Raw samples that may be returned where every refined point is to be avoided."""
+
 ALTERNATIONS = 6
 """Rounds of continuous and discrete steps at the most."""
 
@@ -91,11 +97,13 @@ def optimize_acquisition(
     memory_mb: int = 512,
     bytes_per_point: int = 32_000,
     discrete: Mapping[int, Tensor] | None = None,
+    unordered: Collection[int] = (),
     fixed: Mapping[int, float] | None = None,
     anchors: Tensor | None = None,
     post_process: Callable[[Tensor], Tensor] | None = None,
     scored: tuple[Tensor, Tensor] | None = None,
     starts: Tensor | None = None,
+    avoid: Tensor | None = None,
 ) -> OptimizeResult:
     """Maximizes an acquisition function of one point.
 
@@ -109,12 +117,14 @@ def optimize_acquisition(
         seed: The result is a function of it.
         memory_mb: Memory for scoring raw samples.
         bytes_per_point: Memory that scoring one point takes; about 32 n.
-        discrete: Allowed values of discrete coordinates.
+        discrete: Allowed values of discrete coordinates, sorted.
+        unordered: Those of them whose values have no order: every other value is a neighbour.
         fixed: Values of fixed coordinates.
         anchors: Good points around which some raw samples are drawn. shape: (k, d)
         post_process: Applied to the refined points, which are then scored again. shape: (b, d) -> (b, d)
         scored: Points (r x d) and their values (r), to be used instead of raw samples.
         starts: Starting points, to be used instead of raw samples and restarts. shape: (b, d)
+        avoid: Points that are not wanted as long as another one, refined or raw, has a finite value. shape: (k, d)
 
     Returns:
         The best point, of those with a finite value.
@@ -123,6 +133,7 @@ def optimize_acquisition(
     generator = torch.Generator(device=lower.device).manual_seed(seed)
     lower, upper = _with_fixed(lower, upper, fixed)
     lengths = getattr(acquisition, "lengths", upper - lower)
+    second = None
     if starts is None:
         with stage("raw_samples"):
             chunk = max(1, memory_mb * 2**20 // bytes_per_point)
@@ -133,11 +144,15 @@ def optimize_acquisition(
             raw = torch.cat([scored[0], closer])
             scores = torch.cat([scored[1], _in_chunks(acquisition.value, closer, chunk)])
             starts = raw[_choose(scores, restarts, generator)]
+            if avoid is not None:
+                second = raw[scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices]
     with stage("optimize"):
         x = torch.minimum(torch.maximum(starts, lower), upper)
-        x, values, evaluations = _refine(acquisition, x, lengths, lower, upper, iterations, discrete)
+        x, values, evaluations = _refine(acquisition, x, lengths, lower, upper, iterations, discrete, unordered)
         if post_process is not None:
             x, values = _processed(acquisition, x, values, post_process, ALMOST * (upper - lower))
+        if avoid is not None:
+            x, values = _elsewhere(acquisition, x, values, second, post_process, avoid, ALMOST * (upper - lower))
         best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
         return OptimizeResult(x[best], float(values[best]), evaluations)
 
@@ -226,6 +241,8 @@ def _choose(scores: Tensor, count: int, generator: torch.Generator) -> Tensor:
     count = min(count, len(scores))
     scores = scores.nan_to_num(nan=-1e300, neginf=-1e300)
     top = scores.topk((count + 1) // 2).indices
+    if len(top) == count:
+        return top
     usable = scores > -1e299
     centered = scores.where(usable, scores[top].min())
     standardized = (centered - centered.mean()) / centered.std().clamp_min(1e-9)
@@ -243,8 +260,12 @@ def _refine(
     upper: Tensor,
     iterations: int,
     discrete: Mapping[int, Tensor],
+    unordered: Collection[int],
 ) -> tuple[Tensor, Tensor, int]:
-    """The restarts, refined: points (b x d), values (b), evaluations."""
+    """The restarts, refined: points (b x d), values (b), evaluations.
+
+    After the first round of continuous and discrete steps only the best ``FINALISTS`` go on.
+    """
 
     width = (upper - lower).where(upper > lower, torch.ones_like(upper))
 
@@ -273,9 +294,12 @@ def _refine(
             x, values = torch.where(is_continuous, moved, x), -result.value
         if not columns:
             break
-        improved, x, values = _best_neighbours(acquisition, x, values, {index: discrete[index] for index in columns})
+        steps = {index: _steps(len(discrete[index]), index in unordered, x.device) for index in columns}
+        improved, x, values = _best_neighbours(acquisition, x, values, discrete, steps)
         if not improved:
             break
+        best = values.nan_to_num(nan=-torch.inf).topk(min(FINALISTS, len(x))).indices
+        x, values = x[best], values[best]
     return x, values, evaluations
 
 
@@ -314,25 +338,63 @@ def _processed(
     return processed, acquisition.value(processed)
 
 
+def _elsewhere(
+    acquisition: Acquisition,
+    x: Tensor,
+    values: Tensor,
+    second: Tensor | None,
+    post_process: Callable[[Tensor], Tensor] | None,
+    avoid: Tensor,
+    almost: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The points that are none of those to be avoided, raw samples among them if need be; all if none is left."""
+
+    def wanted(points: Tensor, values: Tensor) -> Tensor:
+        same = ((points.unsqueeze(1) - avoid).abs() <= almost).all(-1).any(-1)  # shape: (b,)
+        return ~same & values.isfinite()
+
+    keep = wanted(x, values)
+    if not bool(keep.any()) and second is not None:
+        second = second if post_process is None else post_process(second)
+        x, values = torch.cat([x, second]), torch.cat([values, acquisition.value(second)])
+        keep = wanted(x, values)
+    return (x[keep], values[keep]) if bool(keep.any()) else (x, values)
+
+
+def _steps(count: int, unordered: bool, device: torch.device) -> Tensor:
+    """How many places away, in the list of a coordinate's ``count`` values, the neighbours are. shape: (k,)"""
+    if unordered or count <= ENUMERATED:
+        away = list(range(1, count))
+    else:
+        away = [2**power for power in range((count - 1).bit_length())]
+    return torch.tensor([sign * step for step in away for sign in (1, -1)], device=device)
+
+
 def _best_neighbours(
-    acquisition: Acquisition, x: Tensor, values: Tensor, discrete: Mapping[int, Tensor]
+    acquisition: Acquisition, x: Tensor, values: Tensor, discrete: Mapping[int, Tensor], steps: Mapping[int, Tensor]
 ) -> tuple[bool, Tensor, Tensor]:
     """Moves each restart to its best one-coordinate neighbour until none is better, all evaluated together."""
+    x, values = x.clone(), values.clone()
+    moving = torch.arange(len(x), device=x.device)
     improved = False
     for _ in range(20):
+        here = x[moving]
         neighbours = []
-        for index, allowed in discrete.items():
-            block = x.repeat_interleave(len(allowed), 0).clone()
-            block[:, index] = allowed.repeat(len(x))
-            neighbours.append(block.reshape(len(x), len(allowed), -1))
+        for index, away in steps.items():
+            allowed = discrete[index]
+            place = (here[:, index].unsqueeze(-1) - allowed).abs().argmin(-1)
+            there = (place.unsqueeze(-1) + away).clamp(0, len(allowed) - 1)  # beyond the ends: the ends
+            block = here.unsqueeze(1).repeat(1, len(away), 1)
+            block[:, :, index] = allowed[there]
+            neighbours.append(block)
         around = torch.cat(neighbours, dim=1)  # shape: (b, k, d)
-        scores = acquisition.value(around.reshape(-1, x.shape[-1])).reshape(len(x), -1).nan_to_num(nan=-torch.inf)
+        scores = acquisition.value(around.reshape(-1, x.shape[-1])).reshape(len(here), -1).nan_to_num(nan=-torch.inf)
         best, where = scores.max(dim=1)
-        better = best > values + 1e-9 * values.abs().clamp_min(1.0)
+        better = best > values[moving] + 1e-9 * values[moving].abs().clamp_min(1.0)
         if not bool(better.any()):
             break
         improved = True
-        chosen = around[torch.arange(len(x), device=x.device), where]
-        x = torch.where(better.unsqueeze(-1), chosen, x)
-        values = torch.where(better, best, values)
+        moving, where = moving[better], where[better]
+        x[moving] = around[better.nonzero().squeeze(-1), where]
+        values[moving] = best[better]
     return improved, x, values

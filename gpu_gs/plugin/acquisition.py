@@ -22,6 +22,7 @@ from ax.generators.utils import mk_discrete_choices
 from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.acquisition import OneShotAcquisitionFunction
 from botorch.models.model import Model
+from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
 
 from gpu_gs.acquisition.autograd import AutogradAcquisition
@@ -252,9 +253,11 @@ class BatchedAcquisition(Acquisition):
                 memory_mb=memory_mb,
                 bytes_per_point=self._bytes_per_point(),
                 discrete=discrete or None,
+                unordered=search_space_digest.categorical_features,
                 fixed=fixed or None,
                 anchors=self._anchors(),
                 post_process=to_domain if many else rounding_func,
+                avoid=self._tried() if ask is not None and ask.attempt > 0 else None,
                 scored=self._scored(lower, upper, discrete, fixed, memory_mb),
             )
             candidates.append(result.x)
@@ -268,6 +271,11 @@ class BatchedAcquisition(Acquisition):
     ) -> tuple[Tensor, Tensor] | None:
         """Raw samples with their values, or None: the optimizer draws and scores its own."""
         return None
+
+    def _tried(self) -> Tensor | None:
+        """The points that are observed or pending. shape: (k, d)"""
+        known = [X for X in (self.X_observed, self.X_pending) if X is not None]
+        return torch.cat(known) if known else None
 
     def _bytes_per_point(self) -> int:
         """Memory for scoring one point: a few numbers for each training point and each point sampled jointly."""
@@ -302,14 +310,53 @@ class BatchedAcquisition(Acquisition):
 
 
 class ClosedFormFunction(AcquisitionFunction):
-    """A closed form as a BoTorch acquisition function of single points (b x 1 x d), for Ax's analyses."""
+    """A closed form as a BoTorch acquisition function of single points (b x 1 x d), for Ax's optimizers and analyses.
 
-    def __init__(self, model: Model, function: ClosedForm) -> None:
+    Args:
+        model: The model.
+        function: The closed form with the points that are pending now.
+        pending: Those points. shape: (p, d)
+        given: Makes the closed form with other points pending (p x d).
+    """
+
+    def __init__(
+        self, model: Model, function: ClosedForm, pending: Tensor | None, given: Callable[[Tensor | None], ClosedForm]
+    ) -> None:
         super().__init__(model=model)
         self.function = function
+        self.X_pending: Any = pending
+        self._given = given
 
+    def set_X_pending(self, X_pending: Tensor | None = None) -> None:
+        """See ``AcquisitionFunction.set_X_pending``."""
+        self.X_pending = X_pending
+        self.function = self._given(X_pending)
+
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[arg-type]  # its annotation knows the base class only
     def forward(self, X: Tensor) -> Tensor:
-        return self.function.value(X.reshape(-1, X.shape[-1])).reshape(X.shape[:-2])
+        """shape: (*batch, 1, d) -> (*batch)"""
+        points = X.reshape(-1, X.shape[-1])
+        value = (
+            _ValueWithGradient.apply(points, self.function)  # type: ignore[no-untyped-call]
+            if X.requires_grad
+            else self.function.value(points)
+        )
+        return value.reshape(X.shape[:-2])
+
+
+class _ValueWithGradient(torch.autograd.Function):
+    """A closed form for autograd, which takes the closed form's own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor, function: ClosedForm) -> Tensor:
+        value, gradient = function.value_and_grad(X)
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *d_value: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return d_value[0].unsqueeze(-1) * gradient, None
 
 
 class LogEIAcquisition(BatchedAcquisition):
@@ -361,6 +408,7 @@ class LogEIAcquisition(BatchedAcquisition):
         self._state: PosteriorState = state_from_model(self._model)
         self._X: Tensor = surrogate.Xs[outcome]
         self.X_observed = self._X
+        self._by_trial = _order_by_trial(surrogate, outcome)
         fixed = torch_opt_config.fixed_features
         self._eligible = _matching(self._X, search_space_digest.bounds, fixed)
         observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
@@ -390,7 +438,7 @@ class LogEIAcquisition(BatchedAcquisition):
         if self.label == "LogEI":
             return LogEI(self._state, self._observed.max() * self._weight, self._weight)
         generator = torch.Generator(device=self._observed.device).manual_seed(seed)
-        state, f = self._state.draw(self._X[:0], INCUMBENT_DRAWS, generator)
+        state, f = self._state.draw(self._X[:0], INCUMBENT_DRAWS, generator, order=self._by_trial)
         weighted = (f * self._weight).where(self._eligible.unsqueeze(-1), f.new_tensor(-math.inf))
         return LogEI(state, weighted.amax(0) * self._weight, self._weight)
 
@@ -399,7 +447,10 @@ class LogEIAcquisition(BatchedAcquisition):
 
     def _use_pending(self) -> None:
         self._function = self._sequences.at(self._pending()).function
-        self.acqf = ClosedFormFunction(self._model, self._function)
+        self.acqf = ClosedFormFunction(self._model, self._function, self.X_pending, self._given)
+
+    def _given(self, pending: Tensor | None) -> ClosedForm:
+        return self._sequences.at(self._X[:0] if pending is None else pending).function
 
     def _condition_on(self, chosen: Tensor, already_pending: Tensor | None) -> None:
         pending = chosen if already_pending is None else torch.cat([already_pending, chosen])
@@ -437,6 +488,17 @@ class LogEIAcquisition(BatchedAcquisition):
 
     def _anchors(self) -> Tensor:
         return self._X[self._observed.topk(min(5, len(self._observed))).indices]
+
+
+def _order_by_trial(surrogate: Surrogate, outcome: int) -> Tensor | None:
+    """The observations of an outcome by trial, whatever the order in which they came; None if unknown. shape: (n,)
+
+    A run that is resumed has them in another order than one that was not interrupted, and must draw the same.
+    """
+    for dataset in surrogate.training_data:
+        if surrogate.outcomes[outcome] in dataset.outcome_names and dataset.group_indices is not None:
+            return torch.argsort(dataset.group_indices.to(dataset.X.device), stable=True)
+    return None
 
 
 def _matching(X: Tensor, bounds: list[tuple[float, float]], fixed: dict[int, float] | None) -> Tensor:

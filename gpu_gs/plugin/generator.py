@@ -84,6 +84,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
     ) -> None:
         self.settings = EngineSettings.from_stored(settings)
         function = self.settings.acquisition.function
+        self._acquisition_was_given = botorch_acqf_class is not None
         if botorch_acqf_class is None and botorch_acqf_classes_with_options is None:
             botorch_acqf_class = ACQUISITION_CLASSES.get(function)
         super().__init__(
@@ -191,7 +192,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
             torch_opt_config=torch_opt_config,
             function=self.settings.acquisition.function,
             chosen_by_user=self.acquisition_class is not BatchedAcquisition
-            or bool(self._user_specified_botorch_acqf_class and self.settings.acquisition.function == "auto")
+            or self._acquisition_was_given
             or bool(botorch_acqf_options or botorch_acqf_classes_with_options),
             options=acq_options or {},
         )
