@@ -217,6 +217,17 @@ def test_a_fresh_process_makes_the_same_decisions_and_proposes_the_same(tmp_path
     assert largest_difference(asked, expected) < 1e-6
 
 
+@pytest.mark.parametrize("schedule", ["always", "adaptive"])
+def test_an_ask_without_new_data_is_the_same_after_a_reload(tmp_path, schedule):
+    path = tmp_path / "run.json"
+    client = with_refit(schedule, seed=2)
+    advance(client, 8, lambda p: round(wave(p), 6))
+    client.get_next_trials(max_trials=1)  # not told
+    client.save_to_json_file(str(path))
+    found = [list(one.get_next_trials(max_trials=1).values()) for one in (client, load_client(path))]
+    assert largest_difference(*found) < 1e-6
+
+
 def test_a_state_of_version_1_is_read_and_refitted_warm():
     client = with_refit({"every": 100})
     advance(client, 8)
