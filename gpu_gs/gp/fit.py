@@ -58,7 +58,7 @@ LARGEST_CURVATURE = 1024
 """Characters up to which an inverse Hessian is kept between fits: one output of up to 23 parameters.
 
 It travels in the state that is stored with each trial. On Hartmann6 sequences (n from 20 to 200, 4 seeds) it halves the
-evaluations of a warm fit: from 15.3 to 7.6 in the mean after 10 % more data, from 7.3 to 3.7 after one more
+evaluations of a warm fit: from 15.2 to 7.2 in the mean after 10 % more data, from 7.3 to 3.7 after one more
 observation, and the fit ends as near to the maximum."""
 
 SPREAD = 1.0

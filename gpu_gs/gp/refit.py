@@ -32,6 +32,9 @@ SCALE_DRIFT = 1.25
 LOCATION_DRIFT = 0.25
 """Deviations by which the mean of the raw outcomes may move between refits."""
 
+SAME = 1e-6
+"""... and up to which both are the same: Ax's stores round observations."""
+
 COLD_FROM = 20
 """Observations below which there is no cold refit: the priors leave one basin."""
 
@@ -118,13 +121,16 @@ def reasons_to_refit(schedule: Schedule, memory: RefitMemory | None, n: int, y_m
     """
     if memory is None:
         return ["no earlier fit is known"]
+    if n == memory.seen:
+        # Nothing new, so a process that went on would not even ask: one that was resumed decides alike. If the outcomes
+        # have been edited, their mean and deviation have moved.
+        if schedule == "always":
+            return [] if y_maps and not _drifts(memory, y_maps, 1 + SAME, SAME) else ["always"]
+        return _drifts(memory, y_maps, SCALE_DRIFT, LOCATION_DRIFT) if schedule == "adaptive" else []
     if schedule == "always":
         return ["always"]
     if n < memory.seen:
         return ["observations are gone"]
-    new = n - memory.seen
-    if new == 0:
-        return []
     if isinstance(schedule, int):
         return [f"every {schedule}"] if memory.kept + 1 >= schedule else []
     if n < ALWAYS_BELOW:
@@ -138,14 +144,20 @@ def reasons_to_refit(schedule: Schedule, memory: RefitMemory | None, n: int, y_m
         reasons.append("the last refit ran out of iterations")
     if memory.at_bound:
         reasons.append("a lengthscale at its lower bound")
+    return reasons + _drifts(memory, y_maps, SCALE_DRIFT, LOCATION_DRIFT)
+
+
+def _drifts(memory: RefitMemory, y_maps: YMaps, scale: float, location: float) -> list[str]:
+    """Outcomes whose deviation has changed by more than a factor, or their mean by more than a share of it."""
+    reasons = []
     for name, (mean, deviation) in y_maps.items():
         if name not in memory.y_maps:
             continue
         old_mean, old_deviation = memory.y_maps[name]
         ratio = deviation / old_deviation if old_deviation > 0 else float("inf")
-        if not 1 / SCALE_DRIFT <= ratio <= SCALE_DRIFT:
+        if not 1 / scale <= ratio <= scale:
             reasons.append(f"the scale of {name} is {ratio:.3g} times that of the last refit")
-        elif abs(mean - old_mean) > LOCATION_DRIFT * old_deviation:
+        elif abs(mean - old_mean) > location * old_deviation:
             reasons.append(f"the mean of {name} has moved by {abs(mean - old_mean) / old_deviation:.2g} deviations")
     return reasons
 

@@ -55,9 +55,19 @@ def test_a_scale_of_zero_at_the_last_refit_is_a_drift_and_no_error():
     assert "scale" in reasons_to_refit("adaptive", memory, 105, SAME)[0]
 
 
-def test_always_refits_even_without_new_data_and_adaptive_does_not():
-    assert reasons_to_refit("always", MEMORY, 104, SAME) == ["always"]
-    assert reasons_to_refit("adaptive", replace(MEMORY, converged=False), 104, SAME) == []
+def test_an_ask_on_the_same_data_keeps_whatever_the_schedule():
+    for schedule in ("adaptive", "always", 1):
+        assert reasons_to_refit(schedule, replace(MEMORY, converged=False, kept=99), 104, SAME) == []
+        rounded = {"f": (2.0 + 1e-10, 4.0 - 1e-10)}  # by a store of Ax's
+        assert reasons_to_refit(schedule, MEMORY, 104, rounded) == []
+
+
+def test_edited_outcomes_are_noticed_by_their_mean_and_deviation():
+    edited = {"f": (2.01, 4.0)}
+    assert reasons_to_refit("always", MEMORY, 104, edited) == ["always"]
+    assert reasons_to_refit("adaptive", MEMORY, 104, edited) == []
+    assert "scale" in reasons_to_refit("adaptive", MEMORY, 104, {"f": (2.0, 9.0)})[0]
+    assert reasons_to_refit("always", MEMORY, 104, {}) == ["always"]  # nobody knows
 
 
 def test_every_k_counts_asks_with_new_data_and_minds_nothing_else():

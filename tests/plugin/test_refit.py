@@ -92,9 +92,9 @@ def test_every_k_refits_on_each_kth_ask():
 def test_a_surprising_observation_ends_the_stay(soon, monkeypatch):
     monkeypatch.setattr(refit, "SURPRISE", 3.0)
     client = with_refit("adaptive")
-    advance(client, 9, function=lambda p: 0.1 * p["x"])
-    advance(client, 1, function=lambda p: 5.0)
-    advance(client, 1, function=lambda p: 0.1 * p["x"])
+    advance(client, 10)
+    advance(client, 1, function=lambda p: 40.0)
+    advance(client, 1)
     assert "surprise" in timings(client)["refit_reason"].iloc[-1]
     assert decisions(client)[-1] == "warm"
 
@@ -102,7 +102,7 @@ def test_a_surprising_observation_ends_the_stay(soon, monkeypatch):
 def test_a_drifted_scale_ends_the_stay(soon, monkeypatch):
     monkeypatch.setattr(refit, "SCALE_DRIFT", 1.25)
     client = with_refit("adaptive")
-    advance(client, 9)
+    advance(client, 10)
     advance(client, 1, function=lambda p: 1e4)
     advance(client, 1)
     assert "the scale of f" in timings(client)["refit_reason"].iloc[-1]
@@ -215,6 +215,17 @@ def test_a_fresh_process_makes_the_same_decisions_and_proposes_the_same(tmp_path
     assert decided == decisions(client)
     assert {"kept", "warm"} <= set(decided[-6:])
     assert largest_difference(asked, expected) < 1e-6
+
+
+@pytest.mark.parametrize("schedule", ["always", "adaptive"])
+def test_an_ask_without_new_data_is_the_same_after_a_reload(tmp_path, schedule):
+    path = tmp_path / "run.json"
+    client = with_refit(schedule, seed=2)
+    advance(client, 8, lambda p: round(wave(p), 6))
+    client.get_next_trials(max_trials=1)  # not told
+    client.save_to_json_file(str(path))
+    found = [list(one.get_next_trials(max_trials=1).values()) for one in (client, load_client(path))]
+    assert largest_difference(*found) < 1e-6
 
 
 def test_a_state_of_version_1_is_read_and_refitted_warm():

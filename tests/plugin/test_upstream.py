@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 
+import botorch.fit
 import pytest
 from ax.adapter.base import Adapter
 from ax.adapter.cross_validation import _efficient_loo_cross_validate
@@ -17,6 +18,8 @@ from ax.generation_strategy.generation_node import GenerationNode
 from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generators.torch.botorch_modular.generator import BoTorchGenerator
 from ax.generators.torch.botorch_modular.surrogate import Surrogate
+from botorch.models.gpytorch import BatchedMultiOutputGPyTorchModel
+from gpytorch.models import ExactGP
 
 OVERRIDDEN = {
     Surrogate._construct_model: "7b1ea215d5a63db2",
@@ -29,6 +32,12 @@ OVERRIDDEN = {
     GenerationStrategy.gen: "a85fc5d833da7cce",
     Adapter.__init__: "ac97f123ebdccbe1",
     Adapter._process_and_transform_data: "3062bd727625917d",
+    botorch.fit._fit_fallback: "1121c34f724ba92d",
+    BatchedMultiOutputGPyTorchModel.posterior: "135fb1ad75db3988",
+    BatchedMultiOutputGPyTorchModel.subset_output: "f81f42e8b55f5641",
+    ExactGP.__call__: "91fb773cc7dbdb2f",
+    ExactGP._clear_cache: "47d83bc6cba61581",
+    ExactGP.get_fantasy_model: "c6aa07f77b12b240",
 }
 
 REPRODUCED = {
