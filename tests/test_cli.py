@@ -230,6 +230,7 @@ def test_the_doctor_s_table_fits_the_terminal_however_many_places_there_are(gpu_
         known = {"measured": 0.0, "took": 1.234, "busy": True, "file": "/somewhere/calibration.json"}
         return {
             **{"gpu_gs": "1", "python": "3", "versions": {"torch": "2"}, "cores": 64, "torch_threads": 1, "blas": []},
+            **{"cores_of_machine": 64, "OMP_NUM_THREADS": None},
             **{"cuda": [], "cuda_problems": ["no GPU"], "parameters": 20, "outputs": 2},
             "calibration": {"cpu": known, "cuda:0": {"measured": None, "problem": "it failed"}},
             "auto": [row(50, first), row(5000, last)],
