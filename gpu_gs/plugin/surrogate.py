@@ -26,6 +26,8 @@ from ax.generators.torch.botorch_modular.utils import (
     copy_model_config_with_default_values,
     fit_botorch_model,
 )
+from ax.generators.torch_base import TorchOptConfig
+from ax.generators.types import TConfig
 from botorch.exceptions.errors import UnsupportedError
 from botorch.models import SingleTaskGP
 from botorch.models.gpytorch import GPyTorchModel
@@ -51,6 +53,7 @@ from gpu_gs.gp.refit import (
     reasons_by_surprise,
     reasons_to_refit,
 )
+from gpu_gs.plugin.best_point import best_observed_point
 
 Hyperparameters = dict[str, Any]
 
@@ -248,6 +251,15 @@ class WarmSurrogate(Surrogate):
         if isinstance(model, ClosedFormGP) and closed:
             model.use_states(states)
         return []
+
+    def best_in_sample_point(
+        self, search_space_digest: SearchSpaceDigest, torch_opt_config: TorchOptConfig, options: TConfig | None = None
+    ) -> tuple[Tensor, float]:
+        """See ``Surrogate.best_in_sample_point``; without samples where outcome constraints have a closed form."""
+        found = None if options else best_observed_point(self, search_space_digest, torch_opt_config)
+        if found is not None:
+            return found
+        return super().best_in_sample_point(search_space_digest, torch_opt_config, options)
 
     def diagnostics(self) -> dict[str, dict[str, float]]:
         """Leave-one-out summaries of the fitted submodels by outcome, in standardized units; exact GPs only."""
