@@ -16,8 +16,10 @@ from ax.core import data_utils
 from ax.core import utils as core_utils
 from ax.generation_strategy.generation_node import GenerationNode
 from ax.generation_strategy.generation_strategy import GenerationStrategy
+from ax.generators.torch.botorch_modular.acquisition import Acquisition
 from ax.generators.torch.botorch_modular.generator import BoTorchGenerator
 from ax.generators.torch.botorch_modular.surrogate import Surrogate
+from ax.generators.utils import best_in_sample_point
 from botorch.models.gpytorch import BatchedMultiOutputGPyTorchModel
 from gpytorch.models import ExactGP
 
@@ -29,6 +31,9 @@ OVERRIDDEN = {
     BoTorchGenerator.fit: "14e2aa0ae3415c5b",
     GenerationNode._get_model_state_from_last_generator_run: "4e0e7ed0cb8aaa81",
     GenerationNode.gen: "38c06e62bce77662",
+    GenerationStrategy.clone_reset: "649ccdba3d661751",
+    GenerationNode._try_gen_with_fallback: "ff5ac588d7faf271",
+    Acquisition.optimize: "7ec4d8bb6ecbb7c4",
     GenerationStrategy.gen: "a85fc5d833da7cce",
     Adapter.__init__: "ac97f123ebdccbe1",
     Adapter._process_and_transform_data: "3062bd727625917d",
@@ -41,6 +46,12 @@ OVERRIDDEN = {
 }
 
 REPRODUCED = {
+    # plugin/acquisition.py: LogEIAcquisition sets what this sets.
+    Acquisition.__init__: "99a99d8df6a55adc",
+    # plugin/best_point.py
+    best_in_sample_point: "2a61b66b8a338c9a",
+    # plugin/observations.py
+    data_utils.ExperimentData.convert_to_list_of_observations: "d5db15c2bd8b074d",
     # plugin/data.py: which observations reach the model, in which order, with which metadata.
     data_utils.extract_experiment_data: "1cab0376e3c46090",
     data_utils._extract_arm_data: "67f4e61ca2b74fc1",
