@@ -16,7 +16,7 @@ from botorch.models.transforms.input import Normalize
 from linear_operator.utils.errors import NotPSDError
 from torch import Tensor
 
-from gpu_gs.gp.covariance import Kind, covariance, covariance_and_weight, squared_distances
+from gpu_gs.gp.covariance import Kind, covariance, squared_distances
 from gpu_gs.gp.parts import reasons_against, take_apart
 
 SMALLEST_VARIANCE = 1e-12
@@ -79,14 +79,6 @@ class PosteriorState:
         k = self.s * covariance(self.kind, squared_distances(self.to_z(X), self.Z))  # shape: (b, n)
         v = torch.linalg.solve_triangular(self.L, k.T, upper=False)
         return self.c + k @ self.alpha, (self.s - (v * v).sum(0)).clamp_min(SMALLEST_VARIANCE)
-
-    def query(self, X: Tensor) -> "Query":
-        """Mean and variance, with what their gradients need. shape: (b, d)"""
-        z = self.to_z(X)
-        k, w = covariance_and_weight(self.kind, squared_distances(z, self.Z))  # shape: (b, n)
-        v = torch.linalg.solve_triangular(self.L, self.s * k.T, upper=False)  # shape: (n, b)
-        mean = self.c + self.s * (k @ self.alpha)
-        return Query(self, z, w, v, mean, (self.s - (v * v).sum(0)).clamp_min(SMALLEST_VARIANCE))
 
     def mean_at_training_inputs(self) -> Tensor:
         """The posterior mean at the data: y - noise alpha. shape: (n,)"""
@@ -226,46 +218,6 @@ def _factor(K: Tensor, s: float) -> Tensor:
         if int(info) == 0:
             return L
     raise NotPSDError(f"a covariance of {len(K)} points does not factor with jitter {JITTERS[-1]:g}")
-
-
-@dataclass(frozen=True)
-class Query:
-    """A posterior at some inputs, before its gradients.
-
-    Attributes:
-        state: The posterior.
-        z: The inputs in units of lengthscales. shape: (b, d)
-        w: Gradient weights of the covariance (``covariance_and_weight``). shape: (b, n)
-        v: L^-1 k^T. shape: (n, b)
-        mean: Posterior mean. shape: (b,) or (b, S)
-        variance: Posterior variance. shape: (b,)
-    """
-
-    state: PosteriorState
-    z: Tensor
-    w: Tensor
-    v: Tensor
-    mean: Tensor
-    variance: Tensor
-
-    def pull_back(self, d_mean: Tensor, d_variance: Tensor) -> Tensor:
-        """d f / d x for f with the given derivatives in mean and variance.
-
-        With dk_j / dz = -s w_j (z - Z_j): d mean = sum alpha_j dk_j and d variance = -2 sum (L^-T v)_j dk_j.
-
-        Args:
-            d_mean: d f / d mean. shape: as mean
-            d_variance: d f / d variance. shape: (b,)
-
-        Returns:
-            Gradients in raw inputs. shape: (b, d)
-        """
-        state = self.state
-        u = torch.linalg.solve_triangular(state.L.T, self.v, upper=True).T  # K^-1 k. shape: (b, n)
-        from_mean = d_mean @ state.alpha.T if d_mean.dim() == 2 else d_mean.unsqueeze(-1) * state.alpha
-        weight = (from_mean - 2 * d_variance.unsqueeze(-1) * u) * self.w * state.s  # shape: (b, n)
-        gradient_z = weight @ state.Z - weight.sum(-1, keepdim=True) * self.z
-        return gradient_z / state.scale
 
 
 def state_from_model(model: Any) -> PosteriorState:

@@ -87,7 +87,9 @@ class Prediction:
     variance: Tensor
 
     def pull_back(self, d_mean: Tensor, d_variance: Tensor) -> Tensor:
-        """d f / d x for f with the given derivatives in ``mean`` and ``variance``; see ``Query.pull_back``.
+        """d f / d x for f with the given derivatives in ``mean`` and ``variance``.
+
+        With dk_j / dz = -s w_j (z - Z_j): d mean = sum alpha_j dk_j and d variance = -2 sum (L^-T v)_j dk_j.
 
         Args:
             d_mean: d f / d mean. shape: as mean

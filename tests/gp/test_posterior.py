@@ -5,6 +5,7 @@ import torch
 from linear_operator.utils.errors import NotPSDError
 
 from gpu_gs.gp.posterior import build_states, reasons_against_extending, reasons_against_state, state_from_model
+from gpu_gs.gp.predictor import Predictor
 from tests.gp.models import KINDS, make_model
 
 CASES = {
@@ -31,7 +32,7 @@ def test_mean_and_variance_equal_botorchs_posterior(kind, case, device):
         theirs = model.posterior(X)
     torch.testing.assert_close(mean, theirs.mean.squeeze(-1), rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(variance, theirs.variance.squeeze(-1), rtol=1e-6, atol=1e-8)
-    query = state.query(X)
+    query = Predictor(state).at(X)
     torch.testing.assert_close(query.mean, mean, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(query.variance, variance, rtol=1e-10, atol=1e-12)
 
@@ -45,7 +46,7 @@ def test_pull_back_equals_autograd_through_botorchs_posterior(kind, case):
     f = (posterior.mean.sin() + posterior.variance.log()).reshape(-1)
     (expected,) = torch.autograd.grad(f.sum(), X)
     with torch.no_grad():
-        query = state_from_model(model).query(X)
+        query = Predictor(state_from_model(model)).at(X)
         gradient = query.pull_back(query.mean.cos(), 1 / query.variance)
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-7)
 
