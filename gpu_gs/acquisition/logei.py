@@ -19,6 +19,9 @@ ROOT_HALF = math.sqrt(0.5)
 ROOT_HALF_PI = math.sqrt(math.pi / 2)
 FAR_BELOW, FAR_ABOVE = -300.0, 30.0
 
+PENDING_DRAWS = 32
+"""Joint draws of the values at pending points, where there are none of the incumbent."""
+
 
 def log_h_and_ratios(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log h, Phi / h and phi / h, for all u (float64). shape: any
@@ -82,6 +85,17 @@ class LogEI:
         self.predictor = Predictor(state, weight)
         self.lengths = state.scale
         self._best = best.reshape(-1) * weight
+
+    @property
+    def sample_shape(self) -> tuple[int]:
+        """How many standard normal numbers ``given`` takes."""
+        count = self.best.numel()
+        return (count if count > 1 else PENDING_DRAWS,)
+
+    @property
+    def bytes_per_point(self) -> int:
+        """Memory that scoring one point takes."""
+        return 32 * (len(self.state.Z) + self.best.numel())
 
     def _standardized(self, mean: Tensor, sigma: Tensor) -> Tensor:
         """u. shape: (b,) or (b, S), (b,) -> the same, (b,) if S = 1"""

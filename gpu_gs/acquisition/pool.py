@@ -14,15 +14,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gpu_gs.acquisition.joint import Joint, stacked
 from gpu_gs.acquisition.logei import LogEI
 from gpu_gs.acquisition.ucb import UpperConfidenceBound
 from gpu_gs.gp.covariance import covariance, squared_distances
-from gpu_gs.gp.posterior import SMALLEST_VARIANCE
+from gpu_gs.gp.posterior import SMALLEST_VARIANCE, PosteriorState
 
-ClosedForm = LogEI | UpperConfidenceBound
+OneOutcome = LogEI | UpperConfidenceBound
+ClosedForm = OneOutcome | Joint
 
 ROUGH_DRAWS = 8
 """Draws that the bound uses at the most: it only has to tell the promising points from the others."""
+
+FEW_DRAWS = 4
+"""Draws by which points of a joint pool are chosen."""
 
 LEAD = 48
 """Rows of L that the bound uses."""
@@ -53,7 +58,7 @@ class Pool:
     variance: Tensor
 
     @classmethod
-    def of(cls, function: ClosedForm, X: Tensor, keep: int = KEPT) -> "Pool":
+    def of(cls, function: OneOutcome, X: Tensor, keep: int = KEPT) -> "Pool":
         """The ``keep`` most promising of the points X (m x d), scored under a function without pending points."""
         p = function.predictor
         _, k, _ = p.kernel(X)
@@ -68,16 +73,74 @@ class Pool:
         v, variance = p.solve(k)
         return cls(X, v, v[:0], p.mean(k), variance)
 
-    def given(self, function: ClosedForm, e: Tensor | None) -> "Pool":
+    def given(self, function: OneOutcome, e: Tensor | None) -> "Pool":
         """The pool under ``function``, which has one more pending point than before; ``e`` as handed to its ``given``."""
-        state, n = function.state, len(self.v)
-        z = state.to_z(self.X)
-        k = state.s * covariance(state.kind, squared_distances(state.Z[-1:], z))[0]  # shape: (m,)
-        u, m = state.L[-1, :-1], state.L[-1, -1]
-        row = (k - u[:n] @ self.v - u[n:] @ self.rows) / m
+        row = _row(function.state, self.X, self.v, self.rows)
         mean = self.mean
         if e is not None:
             mean = mean if mean.dim() == 2 else mean.unsqueeze(-1)
             mean = mean + function.weight * row.unsqueeze(-1) * e
         variance = (self.variance - row * row).clamp_min(SMALLEST_VARIANCE)
         return replace(self, rows=torch.cat([self.rows, row.unsqueeze(0)]), mean=mean, variance=variance)
+
+
+@dataclass(frozen=True)
+class JointPool:
+    """Scored points of a function of m outcomes.
+
+    The value need not rise with a variance here (a point is less likely feasible the less is known of it), so no bound
+    chooses the points but their value over a few draws.
+
+    Attributes:
+        X: The points. shape: (k, d)
+        v: L^-1 k(Z, pool) of each outcome's training points. shape: m of (n, k)
+        rows: The same of the pending points. shape: m of (p, k)
+        mean: Posterior means. shape: (k, m, S)
+        variance: Posterior variances. shape: (k, m)
+    """
+
+    X: Tensor
+    v: tuple[Tensor, ...]
+    rows: tuple[Tensor, ...]
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, function: Joint, X: Tensor, keep: int = KEPT) -> "JointPool":
+        """The ``keep`` best of the points X (b x d), under a function without pending points."""
+        kernels = [predictor.kernel(X)[1] for predictor in function.predictors]
+        solved = [predictor.solve(k) for predictor, k in zip(function.predictors, kernels, strict=True)]
+        v, variance = [v for v, _ in solved], torch.stack([variance for _, variance in solved], 1)
+        if len(X) > keep:
+            rough = function.first_draws(FEW_DRAWS)
+            mean = stacked([p.mean(k, FEW_DRAWS) for p, k in zip(function.predictors, kernels, strict=True)])
+            chosen = rough.score(mean, variance).nan_to_num(nan=-torch.inf).topk(keep).indices
+            X, variance = X[chosen], variance[chosen]
+            kernels, v = [k[chosen] for k in kernels], [one[:, chosen] for one in v]
+        mean = stacked([p.mean(k) for p, k in zip(function.predictors, kernels, strict=True)])
+        return cls(X, tuple(v), tuple(one[:0] for one in v), mean, variance)
+
+    def given(self, function: Joint, e: Tensor) -> "JointPool":
+        """The pool under ``function``, which has one more pending point than before; ``e`` as handed to its ``given``."""
+        row = torch.stack(
+            [_row(s, self.X, v, rows) for s, v, rows in zip(function.states, self.v, self.rows, strict=True)], 1
+        )  # shape: (k, m)
+        return replace(
+            self,
+            rows=tuple(torch.cat([old, new.unsqueeze(0)]) for old, new in zip(self.rows, row.unbind(1), strict=True)),
+            mean=self.mean + row.unsqueeze(-1) * e,
+            variance=(self.variance - row * row).clamp_min(SMALLEST_VARIANCE),
+        )
+
+
+def pool_of(function: ClosedForm, X: Tensor) -> Pool | JointPool:
+    """The most promising of the points X (b x d), scored under a function without pending points."""
+    return JointPool.of(function, X) if isinstance(function, Joint) else Pool.of(function, X)
+
+
+def _row(state: PosteriorState, X: Tensor, v: Tensor, rows: Tensor) -> Tensor:
+    """The row that the newest point of a state, pending, adds to v. shape: (k, d), (n, k), (p, k) -> (k,)"""
+    n = len(v)
+    k = state.s * covariance(state.kind, squared_distances(state.Z[-1:], state.to_z(X)))[0]
+    u, m = state.L[-1, :-1], state.L[-1, -1]
+    return (k - u[:n] @ v - u[n:] @ rows) / m

@@ -30,6 +30,14 @@ class UpperConfidenceBound:
         self.predictor = Predictor(state, weight)
         self.lengths = state.scale
 
+    sample_shape = None
+    """``given`` takes no standard normal numbers."""
+
+    @property
+    def bytes_per_point(self) -> int:
+        """Memory that scoring one point takes."""
+        return 32 * (len(self.state.Z) + 1)
+
     def given(self, x: Tensor, e: Tensor | None = None) -> "UpperConfidenceBound":
         """This function with one more pending point. shape: (d,)"""
         return UpperConfidenceBound(given_value(self.state, x, None)[0], self.beta, self.weight)

@@ -115,6 +115,7 @@ def optimize_acquisition(
     scored: tuple[Tensor, Tensor] | None = None,
     starts: Tensor | None = None,
     avoid: Tensor | None = None,
+    also: Tensor | None = None,
 ) -> OptimizeResult:
     """Maximizes an acquisition function of one point.
 
@@ -135,6 +136,7 @@ def optimize_acquisition(
         post_process: Applied to the refined points, which are then scored again. shape: (b, d) -> (b, d)
         scored: Points (r x d) and their values (r), to be used instead of raw samples.
         starts: Starting points, to be used instead of raw samples and restarts. shape: (b, d)
+        also: Points that are refined whatever their values. shape: (b, d)
         avoid: Points that are not wanted as long as another one, refined or raw, has a finite value. shape: (k, d)
 
     Returns:
@@ -157,6 +159,8 @@ def optimize_acquisition(
             starts = raw[_choose(raw, scores, lengths, restarts)]
             if avoid is not None:
                 second = raw[scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices]
+    if also is not None:
+        starts = torch.cat([starts, also])
     with stage("optimize"):
         x = torch.minimum(torch.maximum(starts, lower), upper)
         x, values, evaluations = _refine(acquisition, x, lengths, lower, upper, iterations, discrete, unordered)

@@ -1,12 +1,10 @@
-"""Ax's Acquisition with batched optimization, and its closed-form special case.
+"""Ax's Acquisition with batched optimization.
 
-Two classes behind Ax's interface: ``BatchedAcquisition`` optimizes whatever BoTorch acquisition function Ax chose, all
-raw samples and all restarts in as few calls as memory allows; ``LogEIAcquisition`` skips Ax's set-up (per-element
-loops over the training data, pruning of the baseline) where there is a closed form (LogEI, LogNEI, UCB). What
-either cannot do goes to Ax's own optimizer, and the reasons are recorded.
+``BatchedAcquisition`` optimizes whatever BoTorch acquisition function Ax chose, all raw samples and all restarts in as
+few calls as memory allows. What it cannot do goes to Ax's own optimizer, and the reasons are recorded. Where there is a
+closed form, its subclasses in ``closed_form`` and ``joint`` take its place.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,104 +12,20 @@ import torch
 from ax.core.search_space import SearchSpaceDigest
 from ax.exceptions.core import AxError
 from ax.generators.torch.botorch_modular.acquisition import Acquisition, determine_optimizer
-from ax.generators.torch.botorch_modular.surrogate import Surrogate
 from ax.generators.torch.botorch_modular.utils import validate_candidates
-from ax.generators.torch.utils import subset_model
-from ax.generators.torch_base import TorchOptConfig
 from ax.generators.utils import mk_discrete_choices
-from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.acquisition import OneShotAcquisitionFunction
-from botorch.models.model import Model
-from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
 
 from gpu_gs.acquisition.autograd import AutogradAcquisition
-from gpu_gs.acquisition.logei import LogEI
-from gpu_gs.acquisition.pool import ClosedForm
-from gpu_gs.acquisition.ucb import UpperConfidenceBound
 from gpu_gs.config import AcquisitionConfig
-from gpu_gs.gp.posterior import PosteriorState, reasons_against_state, state_from_model
-from gpu_gs.optimize.candidates import optimize_acquisition, raw_samples_of, snapped
+from gpu_gs.optimize.candidates import optimize_acquisition, snapped
 from gpu_gs.plugin.ask import current
-from gpu_gs.plugin.sequence import Sequences, seed_of_run
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import stage
 
-NEGLIGIBLE_NOISE = 1e-2
-"""Noise variance, as a share of the objective's variance, up to which the incumbent is the best posterior mean.
-
-Above it, the noisy expected improvement is used. The prior's median for the noise of a standardized objective is
-exp(-4) = 0.018: noise-free objectives fall below this bound after a few observations."""
-
-INCUMBENT_DRAWS = 64
-"""Joint draws of the latent values over which the noisy expected improvement is averaged."""
-
-CLOSED_FORMS = ("auto", "LogEI", "LogNEI", "UCB")
-"""Values of ``acquisition.function`` that stand for a closed form where there is one."""
-
 MAX_ENUMERATED_VALUES = 64
 """A discrete parameter with more values than this is searched as a continuous one and moved to the nearest value."""
-
-
-def objective_output(torch_opt_config: TorchOptConfig) -> tuple[int, float] | None:
-    """The model output that is the objective and the sign that makes it one to maximize; None if there are several."""
-    weights = torch_opt_config.objective_weights
-    if torch_opt_config.is_moo or weights.numel() == 0:
-        return None
-    nonzero = weights.reshape(-1, weights.shape[-1])[0].nonzero().reshape(-1)
-    if len(nonzero) != 1:
-        return None
-    index = int(nonzero[0])
-    return index, math.copysign(1.0, float(weights.reshape(-1, weights.shape[-1])[0, index]))
-
-
-def reasons_against_log_ei(
-    surrogate: Surrogate,
-    torch_opt_config: TorchOptConfig,
-    function: str,
-    chosen_by_user: bool,
-    options: dict[str, Any],
-) -> list[str]:
-    """Why the acquisition function cannot be the closed-form LogEI; empty means go. The cheap tests come first.
-
-    Args:
-        surrogate: The fitted surrogate.
-        torch_opt_config: What to optimize.
-        function: ``AcquisitionConfig.function``.
-        chosen_by_user: Whether a BoTorch class, its options, or an Ax ``Acquisition`` class were given explicitly.
-        options: Ax's acquisition options.
-    """
-    if chosen_by_user:
-        return ["acquisition: the strategy names its own acquisition function"]
-    if function not in CLOSED_FORMS:
-        return [f"acquisition: {function} has no closed form here"]
-    reasons = []
-    if torch_opt_config.is_moo:
-        reasons.append("acquisition: several objectives")
-    elif objective_output(torch_opt_config) is None:
-        reasons.append("acquisition: a scalarized objective")
-    if torch_opt_config.outcome_constraints is not None:
-        reasons.append("acquisition: outcome constraints")
-    if torch_opt_config.use_learned_objective:
-        reasons.append("acquisition: a learned objective")
-    if options.get("prune_irrelevant_parameters", False):
-        reasons.append("acquisition: simplify_parameter_changes")
-    return reasons or reasons_against_state(objective_model(surrogate.model, torch_opt_config))
-
-
-def objective_model(model: Model, torch_opt_config: TorchOptConfig) -> Model:
-    """The one-output model of a single objective."""
-    if model.num_outputs == 1:
-        return model
-    return subset_model(
-        model=model, objective_weights=torch_opt_config.objective_weights, outcome_constraints=None
-    ).model
-
-
-def relative_noise(model: Any) -> float:
-    """Mean observation noise variance over the variance of the training targets."""
-    noise = model.likelihood.noise.detach().mean()
-    return float(noise / model.train_targets.var().clamp_min(1e-12))  # one host synchronization
 
 
 class BatchedAcquisition(Acquisition):
@@ -259,6 +173,7 @@ class BatchedAcquisition(Acquisition):
                 post_process=to_domain if many else rounding_func,
                 avoid=self._tried() if ask is not None and ask.attempt > 0 else None,
                 scored=self._scored(lower, upper, discrete, fixed, memory_mb),
+                also=self._sure_starts(),
             )
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
@@ -270,6 +185,10 @@ class BatchedAcquisition(Acquisition):
         self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
     ) -> tuple[Tensor, Tensor] | None:
         """Raw samples with their values, or None: the optimizer draws and scores its own."""
+        return None
+
+    def _sure_starts(self) -> Tensor | None:
+        """Points from which the optimizer starts whatever their values; None: the best raw samples only. shape: (k, d)"""
         return None
 
     def _tried(self) -> Tensor | None:
@@ -309,211 +228,4 @@ class BatchedAcquisition(Acquisition):
         return self.X_observed[top]
 
 
-class ClosedFormFunction(AcquisitionFunction):
-    """A closed form as a BoTorch acquisition function of single points (b x 1 x d), for Ax's optimizers and analyses.
-
-    Args:
-        model: The model.
-        function: The closed form with the points that are pending now.
-        pending: Those points. shape: (p, d)
-        given: Makes the closed form with other points pending (p x d).
-    """
-
-    def __init__(
-        self, model: Model, function: ClosedForm, pending: Tensor | None, given: Callable[[Tensor | None], ClosedForm]
-    ) -> None:
-        super().__init__(model=model)
-        self.function = function
-        self.X_pending: Any = pending
-        self._given = given
-
-    def set_X_pending(self, X_pending: Tensor | None = None) -> None:
-        """See ``AcquisitionFunction.set_X_pending``."""
-        self.X_pending = X_pending
-        self.function = self._given(X_pending)
-
-    @t_batch_mode_transform(expected_q=1)  # type: ignore[arg-type]  # its annotation knows the base class only
-    def forward(self, X: Tensor) -> Tensor:
-        """shape: (*batch, 1, d) -> (*batch)"""
-        points = X.reshape(-1, X.shape[-1])
-        value = (
-            _ValueWithGradient.apply(points, self.function)  # type: ignore[no-untyped-call]
-            if X.requires_grad
-            else self.function.value(points)
-        )
-        return value.reshape(X.shape[:-2])
-
-
-class _ValueWithGradient(torch.autograd.Function):
-    """A closed form for autograd, which takes the closed form's own gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, X: Tensor, function: ClosedForm) -> Tensor:
-        value, gradient = function.value_and_grad(X)
-        ctx.save_for_backward(gradient)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *d_value: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return d_value[0].unsqueeze(-1) * gradient, None
-
-
-class LogEIAcquisition(BatchedAcquisition):
-    """The closed-form acquisition function of one objective.
-
-    ``LogEI``: log expected improvement over the best posterior mean, averaged over joint draws of the values at pending
-    points. ``LogNEI``: over joint draws of the latent values at observed and pending points, which is what Ax's qLogNEI
-    estimates too. ``UCB``: the upper confidence bound. ``auto`` takes LogEI where the noise is negligible, else LogNEI.
-    Built from the posterior state alone: none of ``Acquisition.__init__``'s loops over the training data run.
-
-    Args:
-        surrogate: See ``Acquisition``, as the next three.
-        search_space_digest: The search space.
-        torch_opt_config: What to optimize.
-        options: Ax's acquisition options.
-        config: Which function, and how to optimize it.
-        strategy_seed: The strategy's seed.
-        index: Index of the ask.
-        attempt: De-duplication attempt.
-    """
-
-    def __init__(
-        self,
-        surrogate: Surrogate,
-        search_space_digest: SearchSpaceDigest,
-        torch_opt_config: TorchOptConfig,
-        options: dict[str, Any],
-        config: AcquisitionConfig | None = None,
-        strategy_seed: int = 0,
-        index: int = 0,
-        attempt: int = 0,
-    ) -> None:
-        output = objective_output(torch_opt_config)
-        assert output is not None, "reasons_against_log_ei must be empty"
-        outcome, self._weight = output
-        self.surrogate = surrogate
-        self.options = options
-        self.search_space_digest = search_space_digest
-        self.n = 1
-        self.num_pruned_dims = None
-        self.models_used = [surrogate.model_name_by_metric]
-        self.acq_function_sequence = None
-        self._objective_thresholds = None
-        self._full_objective_weights = torch_opt_config.objective_weights
-        self._objective_weights = torch_opt_config.objective_weights
-        self._config = self.engine = config or AcquisitionConfig()
-        self.seed = derive_seed(strategy_seed, index, 0, attempt)
-        self._model = objective_model(surrogate.model, torch_opt_config)
-        self._state: PosteriorState = state_from_model(self._model)
-        self._X: Tensor = surrogate.Xs[outcome]
-        self.X_observed = self._X
-        self._by_trial = _order_by_trial(surrogate, outcome)
-        fixed = torch_opt_config.fixed_features
-        self._eligible = _matching(self._X, search_space_digest.bounds, fixed)
-        observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
-        self._observed = observed.where(self._eligible, observed.new_tensor(-math.inf))
-        pending = torch_opt_config.pending_observations
-        given = pending is not None and len(pending[outcome]) > 0
-        none = self._X[:0]
-        self.X_pending = pending[outcome].to(none) if pending is not None and given else None
-        self.label: str = self._config.function
-        if self.label == "auto":
-            self.label = "LogNEI" if relative_noise(self._model) > NEGLIGIBLE_NOISE else "LogEI"
-        seed = seed_of_run(strategy_seed, index, 0 if self.X_pending is None else len(self.X_pending), attempt)
-        space = (tuple(search_space_digest.bounds), tuple((fixed or {}).items()))
-        self._sequences = Sequences(
-            self._model,
-            (self.label, self._config.beta, self._weight, space),
-            seed,
-            lambda: self._closed_form(derive_seed(seed, 0, 0, 0)),
-            none,
-        )
-        self._use_pending()
-
-    def _closed_form(self, seed: int) -> ClosedForm:
-        """The function without pending points."""
-        if self.label == "UCB":
-            return UpperConfidenceBound(self._state, self._config.beta, self._weight)
-        if self.label == "LogEI":
-            return LogEI(self._state, self._observed.max() * self._weight, self._weight)
-        generator = torch.Generator(device=self._observed.device).manual_seed(seed)
-        state, f = self._state.draw(self._X[:0], INCUMBENT_DRAWS, generator, order=self._by_trial)
-        weighted = (f * self._weight).where(self._eligible.unsqueeze(-1), f.new_tensor(-math.inf))
-        return LogEI(state, weighted.amax(0) * self._weight, self._weight)
-
-    def _pending(self) -> Tensor:
-        return self._X[:0] if self.X_pending is None else self.X_pending
-
-    def _use_pending(self) -> None:
-        self._function = self._sequences.at(self._pending()).function
-        self.acqf = ClosedFormFunction(self._model, self._function, self.X_pending, self._given)
-
-    def _given(self, pending: Tensor | None) -> ClosedForm:
-        return self._sequences.at(self._X[:0] if pending is None else pending).function
-
-    def _condition_on(self, chosen: Tensor, already_pending: Tensor | None) -> None:
-        pending = chosen if already_pending is None else torch.cat([already_pending, chosen])
-        self.X_pending = pending if len(pending) else None
-        self._use_pending()
-
-    def _scored(
-        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
-    ) -> tuple[Tensor, Tensor] | None:
-        if self._config.raw_samples * self._bytes_per_point() > memory_mb * 2**20:
-            return None
-
-        def raw(seed: int) -> Tensor:
-            return raw_samples_of(
-                lower,
-                upper,
-                count=self._config.raw_samples,
-                seed=seed,
-                discrete=discrete,
-                fixed=fixed,
-                anchors=self._anchors(),
-            )
-
-        allowed = tuple((index, tuple(values.tolist())) for index, values in discrete.items())
-        key = (self._config.raw_samples, allowed, tuple(fixed.items()))
-        with stage("raw_samples"):
-            sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
-            return pool.X, sequence.function.score(pool.mean, pool.variance)
-
-    def _bytes_per_point(self) -> int:
-        draws = self._function.best.numel() if isinstance(self._function, LogEI) else 1
-        return 32 * (len(self._function.state.Z) + draws)
-
-    def _value_and_grad_function(self) -> ClosedForm:
-        return self._function
-
-    def _anchors(self) -> Tensor:
-        return self._X[self._observed.topk(min(5, len(self._observed))).indices]
-
-
-def _order_by_trial(surrogate: Surrogate, outcome: int) -> Tensor | None:
-    """The observations of an outcome by trial, whatever the order in which they came; None if unknown. shape: (n,)
-
-    A run that is resumed has them in another order than one that was not interrupted, and must draw the same.
-    """
-    for dataset in surrogate.training_data:
-        if surrogate.outcomes[outcome] in dataset.outcome_names and dataset.group_indices is not None:
-            return torch.argsort(dataset.group_indices.to(dataset.X.device), stable=True)
-    return None
-
-
-def _matching(X: Tensor, bounds: list[tuple[float, float]], fixed: dict[int, float] | None) -> Tensor:
-    """Which rows of X lie in the bounds and have the fixed values; all of them if none does. shape: (n,)"""
-    lower, upper = torch.tensor(bounds, dtype=X.dtype, device=X.device).T
-    inside = ((lower <= X) & (upper >= X)).all(dim=-1)
-    for index, value in (fixed or {}).items():
-        inside &= X[:, index] == value
-    return inside | ~inside.any()
-
-
-__all__ = [
-    "BatchedAcquisition",
-    "LogEIAcquisition",
-    "objective_output",
-    "reasons_against_log_ei",
-]
+__all__ = ["BatchedAcquisition"]

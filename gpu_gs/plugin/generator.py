@@ -24,8 +24,10 @@ from botorch.utils.datasets import SupervisedDataset
 
 from gpu_gs.gp.fit import FitOptions
 from gpu_gs.gp.refit import RefitMemory, YMaps
-from gpu_gs.plugin.acquisition import BatchedAcquisition, LogEIAcquisition, reasons_against_log_ei
+from gpu_gs.plugin.acquisition import BatchedAcquisition
 from gpu_gs.plugin.ask import current
+from gpu_gs.plugin.closed_form import LogEIAcquisition, has_one_outcome, reasons_against_closed_form
+from gpu_gs.plugin.joint import JointAcquisition
 from gpu_gs.plugin.settings import EngineSettings
 from gpu_gs.plugin.surrogate import WarmSurrogate
 from gpu_gs.rng import derive_seed
@@ -187,19 +189,25 @@ class WarmBoTorchGenerator(BoTorchGenerator):
     ) -> Acquisition:
         """The closed form where it serves, else what Ax (or the user) chose, optimized in a batch."""
         ask = current()
-        reasons = reasons_against_log_ei(
-            surrogate=self.surrogate,
+        function = self.settings.acquisition.function
+        reasons = reasons_against_closed_form(
             torch_opt_config=torch_opt_config,
-            function=self.settings.acquisition.function,
+            function=function,
             chosen_by_user=self.acquisition_class is not BatchedAcquisition
             or self._acquisition_was_given
             or bool(botorch_acqf_options or botorch_acqf_classes_with_options),
             options=acq_options or {},
         )
+        closed_form: type[LogEIAcquisition | JointAcquisition] = LogEIAcquisition
+        if not reasons and has_one_outcome(torch_opt_config):
+            reasons = LogEIAcquisition.reasons_against(self.surrogate, torch_opt_config)
+        elif not reasons:
+            closed_form = JointAcquisition
+            reasons = JointAcquisition.reasons_against(self.surrogate, torch_opt_config, function)
         index, attempt = (self.ask_index, 0) if ask is None else (ask.index, ask.attempt)
         acquisition: Acquisition
         if not reasons:
-            acquisition = LogEIAcquisition(
+            acquisition = closed_form(
                 surrogate=self.surrogate,
                 search_space_digest=search_space_digest,
                 torch_opt_config=torch_opt_config,

@@ -18,12 +18,8 @@ import torch
 from botorch.models.model import Model
 from torch import Tensor
 
-from gpu_gs.acquisition.logei import LogEI
-from gpu_gs.acquisition.pool import ClosedForm, Pool
+from gpu_gs.acquisition.pool import ClosedForm, JointPool, Pool, pool_of
 from gpu_gs.rng import derive_seed
-
-PENDING_DRAWS = 32
-"""Joint draws of the values at pending points."""
 
 
 def seed_of_run(strategy_seed: int, index: int, pending: int, attempt: int) -> int:
@@ -54,24 +50,24 @@ class Sequence:
     seed: int
     pending: Tensor
     function: ClosedForm
-    pool: Pool | None = None
+    pool: Pool | JointPool | None = None
     pool_key: Any = None
 
     def base_samples(self, place: int) -> Tensor | None:
-        """For the pending point at a place; None if the function needs no draws. shape: (S,)"""
-        if not isinstance(self.function, LogEI):
+        """For the pending point at a place; None if the function needs no draws. shape: ``function.sample_shape``"""
+        shape = self.function.sample_shape
+        if shape is None:
             return None
-        count = self.function.best.numel()
         generator = torch.Generator(device=self.pending.device)
         generator.manual_seed(derive_seed(self.seed, 1, place, 0))
-        count = count if count > 1 else PENDING_DRAWS
-        return torch.randn(count, generator=generator, dtype=self.pending.dtype, device=self.pending.device)
+        return torch.randn(shape, generator=generator, dtype=self.pending.dtype, device=self.pending.device)
 
     def given(self, x: Tensor) -> "Sequence":
         """With one more point pending. shape: (d,)"""
         e = self.base_samples(len(self.pending))
-        function: ClosedForm = self.function.given(x, e)  # type: ignore[arg-type]  # only LogEI needs e
-        pool = None if self.pool is None else self.pool.given(function, e)
+        function: Any = self.function.given(x, e)  # type: ignore[arg-type]  # None where it has no sample_shape
+        pool: Any = self.pool
+        pool = None if pool is None else pool.given(function, e)
         return replace(self, pending=torch.cat([self.pending, x.unsqueeze(0)]), function=function, pool=pool)
 
     def extended_to(self, pending: Tensor) -> "Sequence | None":
@@ -111,7 +107,8 @@ _KEPT: "WeakKeyDictionary[Model, _Kept]" = WeakKeyDictionary()
 
 def _data_of(model: Any) -> tuple[tuple[Tensor, int], ...]:
     """The training data, with the count of changes in place that each tensor has seen."""
-    return tuple((tensor, tensor._version) for tensor in (*model.train_inputs, model.train_targets))
+    models = getattr(model, "models", [model])  # the models of a list
+    return tuple((tensor, tensor._version) for one in models for tensor in (*one.train_inputs, one.train_targets))
 
 
 class Sequences:
@@ -144,12 +141,12 @@ class Sequences:
         self._keep(self._first, sequence)
         return sequence
 
-    def with_pool(self, pending: Tensor, key: Any, raw: Callable[[int], Tensor]) -> tuple[Sequence, Pool]:
+    def with_pool(self, pending: Tensor, key: Any, raw: Callable[[int], Tensor]) -> tuple[Sequence, Pool | JointPool]:
         """The sequence with its scored raw samples, which ``raw`` makes from a seed. shape: (p, d)"""
         sequence = self.at(pending)
         if sequence.pool is None or sequence.pool_key != key:
             first = self._first
-            pool = Pool.of(first.function, raw(derive_seed(first.seed, 2, 0, 0)))
+            pool = pool_of(first.function, raw(derive_seed(first.seed, 2, 0, 0)))
             first = replace(first, pool=pool, pool_key=key)
             extended = first.extended_to(pending)
             assert extended is not None

@@ -12,7 +12,7 @@ from botorch.acquisition import qLogExpectedImprovement
 
 from gpu_gs import GPUGenerationStrategy, accelerate, load_client, timings
 from gpu_gs.optimize.candidates import OptimizeResult
-from gpu_gs.plugin import acquisition as acquisition_module
+from gpu_gs.plugin import closed_form as closed_form_module
 from tests.plugin.helpers import QUICK, advance, largest_difference, make_client, wave
 
 
@@ -82,7 +82,7 @@ def test_observations_that_came_out_of_order_are_drawn_alike_after_a_load(tmp_pa
 
 def test_a_fall_back_is_seeded_counted_and_explained(monkeypatch):
     monkeypatch.setattr(
-        acquisition_module,
+        closed_form_module,
         "optimize_acquisition",
         lambda acquisition, lower, upper, **kwargs: OptimizeResult((lower + upper) / 2, 0.0, 1),  # tried before
     )
@@ -109,14 +109,14 @@ def test_autograd_takes_the_gradient_of_the_closed_form(function):
         GPUGenerationStrategy.from_config("fast", seed=0, acquisition={**QUICK["acquisition"], "function": function})
     )
     used = []
-    original = acquisition_module.LogEIAcquisition.optimize
+    original = closed_form_module.LogEIAcquisition.optimize
 
     def spy(self, *args, **kwargs):
         used.append(self.acqf)
         return original(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acquisition_module.LogEIAcquisition, "optimize", spy)
+        patch.setattr(closed_form_module.LogEIAcquisition, "optimize", spy)
         advance(client, 8)
     acqf = used[-1]
     X = torch.rand(5, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double).requires_grad_(True)

@@ -46,7 +46,7 @@ OVERRIDDEN = {
 }
 
 REPRODUCED = {
-    # plugin/acquisition.py: LogEIAcquisition sets what this sets.
+    # plugin/closed_form.py: ClosedFormAcquisition sets what this sets.
     Acquisition.__init__: "99a99d8df6a55adc",
     # plugin/best_point.py
     best_in_sample_point: "2a61b66b8a338c9a",
