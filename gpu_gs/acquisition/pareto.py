@@ -55,7 +55,7 @@ def _nondominated(Y: Tensor) -> Tensor:
     Y = Y.gather(-2, order.unsqueeze(-1).expand(-1, -1, m))
     earlier = torch.ones(Y.shape[-2], Y.shape[-2], dtype=torch.bool, device=Y.device).triu_(1)
     kept = []
-    for some in Y.split(max(1, PAIRS // max(1, Y.shape[-2] ** 2))):
+    for some in torch.split(Y, max(1, PAIRS // max(1, Y.shape[-2] ** 2))):
         at_least = _compared(torch.ge, some, some)
         kept.append(~(at_least & (~at_least.mT | earlier)).any(-2))
     return torch.zeros(S, n, dtype=torch.bool, device=Y.device).scatter_(-1, order, torch.cat(kept))
@@ -80,7 +80,7 @@ def fronts(Y: Tensor, reference: Tensor, valid: Tensor | None = None) -> Tensor:
     Returns:
         The fronts, by descending last objective; a shorter one is filled with the reference point. shape: (S, F, m)
     """
-    counted = (Y > reference).all(-1)
+    counted = torch.gt(Y, reference).all(-1)
     if valid is not None:
         counted = counted & valid
     Y = torch.where(counted.unsqueeze(-1), Y, reference)
@@ -116,7 +116,10 @@ def cells_above(front: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         over = boxes.lower[:, -1] > r[-1]  # no later point reaches up there
         done.append(boxes.where(over))
         boxes = boxes.where(~over)
-    return _Boxes.joined([*done, boxes]).padded(S, like=front)
+    boxes = _Boxes.joined([*done, boxes])
+    for k in range(1, len(r) - 1):  # a fifth fewer with four objectives
+        boxes = boxes.merged(k)
+    return boxes.padded(S, like=front)
 
 
 def extended(lower: Tensor, upper: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,11 +232,8 @@ class _Boxes:
         return _Boxes.joined([*parts, below])
 
     def merged(self, axis: int) -> "_Boxes":
-        """The same boxes, those that adjoin along an axis and are alike in all else but the first made one.
-
-        The first bounds of all boxes of a draw have to be the same.
-        """
-        others = [k for k in range(1, self.lower.shape[1]) if k != axis]
+        """The same boxes, those that adjoin along an axis and are alike in all else made one."""
+        others = [k for k in range(self.lower.shape[1]) if k != axis]
         keys = np.concatenate([self.lower[:, others], self.upper[:, others]], 1)
         order = np.lexsort((self.lower[:, axis], *keys.T, self.draw))
         boxes, keys = self.where(order), keys[order]
