@@ -8,8 +8,8 @@ With two objectives a front of F points sorted by the first one leaves F + 1 cel
 With more, points are put in one after the other, those with the largest last objective first: a cell that a new point
 cuts keeps its pieces beside the point, and the pieces below it start from the point's first objective instead. Every cell
 is unbounded in the first objective. Pieces that make a box together become one, which leaves at most 2 F + 1 cells with
-three objectives, the smallest number possible (Yang et al. 2019, "Efficient computation of expected hypervolume
-improvement using box decomposition algorithms", section 4).
+three objectives, as many as the algorithms in Yang et al. 2019, "Efficient computation of expected hypervolume improvement
+using box decomposition algorithms", section 4.
 """
 
 from typing import Any
@@ -106,7 +106,7 @@ def cells_above(front: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """The same for what ``fronts`` returned. shape: (S, F, m), (m,) -> (S, K, m) both"""
     if front.shape[-1] == 2:
         return _staircase(front, reference)
-    # Small operations one after the other: NumPy's cost a tenth of a GPU's or a third of torch's.
+    # Many small operations one after the other, which cost least in NumPy, wherever the front lies.
     points, r = front.detach().cpu().numpy(), reference.detach().cpu().numpy()
     S, F, _ = points.shape
     boxes = _Boxes(np.tile(r, (S, 1)), np.full_like(points, np.inf, shape=(S, len(r))), np.arange(S))
@@ -125,7 +125,7 @@ def cells_above(front: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 def extended(lower: Tensor, upper: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Cells after one more point in each draw.
 
-    With more than two objectives they are a few more than if all points were cut anew, which takes far longer.
+    With more than two objectives they are somewhat more than if all points were cut anew, which takes far longer.
 
     Args:
         lower: Lower bounds, as from ``cells`` or from here; those of one draw serve all. shape: (S, K, m) or (1, K, m)
