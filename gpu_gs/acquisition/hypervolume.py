@@ -145,7 +145,8 @@ class Hypervolume:
             bound is the lower one on some objective. As ``gpu_gs.acquisition.pareto.cells`` returns both. shape: (S, K, m)
 
     Attributes:
-        bytes_per_point: Memory that ``log`` needs for each point on a device that takes all points at once.
+        bytes_per_point: Memory that ``log`` needs for each point where it takes all at once; on a CPU it goes by blocks.
+        bytes_per_point_with_grad: The same for ``log_and_grad``, which never goes by blocks.
     """
 
     def __init__(self, lower: Tensor, upper: Tensor) -> None:
@@ -159,7 +160,8 @@ class Hypervolume:
             self._axes = [_Axis.of(lower[..., k], upper[..., k]) for k in range(m)]
         self._cells = lower.shape[1]
         edges = max(axis.edges.shape[1] for axis in self._axes)
-        self.bytes_per_point = lower.element_size() * S * (7 * edges + 6 * self._cells)
+        self.bytes_per_point = lower.element_size() * S * (7 * edges + 8 * self._cells)
+        self.bytes_per_point_with_grad = lower.element_size() * S * (8 * edges + (3 * m + 8) * self._cells)
 
     def log(self, mean: Tensor, variance: Tensor) -> Tensor:
         """Log expected hypervolume improvement in each draw; fewer columns than S are the first draws.

@@ -167,6 +167,9 @@ def test_a_draw_without_a_front_is_padded_to_the_others(m):
     assert torch.equal(lower[1][real[1]], torch.zeros(1, m, dtype=torch.double))
     assert bool(upper[1][real[1]].isinf().all())
     assert bool(lower.isfinite().all())
+    if m == 2:  # a staircase for all that, empty cells included
+        assert torch.equal(upper[:, :-1, 0], lower[:, 1:, 0])
+        assert bool((lower[..., 1].diff(dim=-1) <= 0).all()) and bool(upper[..., 1].isinf().all())
 
 
 @pytest.mark.parametrize("m", [2, 3, 4])
