@@ -1,0 +1,258 @@
+"""The log expected hypervolume improvement in closed form.
+
+Notation: objectives k = 1..m are independent given the data, f_k ~ N(mu_k, sigma_k^2), and maximized. What no point of the
+front dominates is cut into disjoint cells [l, u) (``gpu_gs.acquisition.pareto``). With a = (mu - l) / sigma,
+b = (mu - u) / sigma and h(z) = phi(z) + z Phi(z), a cell adds prod_k sigma_k D_k, D = h(a) - h(b) (Yang et al. 2019,
+"Efficient computation of expected hypervolume improvement using box decomposition algorithms", section 5). Of sigma D, the
+derivative is Phi(a) - Phi(b) in mu, phi(a) - phi(b) in sigma.
+
+All of it is computed relative to exp(E(a)), E(z) = -min(z, 0)^2 / 2, which is summed over k and then, by its largest
+value, over cells: h(z) = exp(E) g with g = z^+ + q(|z|) exp(-(z^+)^2 / 2), where q(w) = h(-w) exp(w^2 / 2) falls from
+phi(0) as phi(0) / w^2. So nothing underflows before the sum does, wherever the front lies.
+
+D loses digits when its cell is thin, up to an absolute error of rounding times h(a). That costs the sum nothing: what lies
+above a cell is cut into cells too, so the sum is at least the cell's product with h(a) in the place of D. The gradient
+in mu is a sum of the same kind.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+PHI_0 = 1 / math.sqrt(2 * math.pi)
+ROOT_HALF = math.sqrt(0.5)
+BLOCK = 2**15
+"""Elements of one operation on a CPU, so that its operands stay in the cache: less than half the time for
+1024 points of 16 draws."""
+
+Q_SHIFT = 4.0
+Q_COEFFICIENTS = (
+    1.521285320756059e-07,
+    1.1681041127245333e-07,
+    -1.368531604538964e-06,
+    -1.6055929520792062e-06,
+    6.591920178473336e-06,
+    1.2324240168700453e-05,
+    -2.4227680629678615e-05,
+    -7.426849819015745e-05,
+    8.599442444594579e-05,
+    0.0004132186605580942,
+    -0.00040748607216324205,
+    -0.0022918886287325137,
+    0.0032799328538744843,
+    0.011979796738900629,
+    -0.0357735732560194,
+    -0.024362979924159155,
+    0.3396838191283697,
+    -0.9876737313883619,
+    1.7209777761095817,
+    -1.9900680854283916,
+    1.3631817723876274,
+)
+"""Of (w + 4)^2 q(w) in t = (w - 4) / (w + 4), the highest power first: its Chebyshev series on [-1, 1] up to degree 20,
+within 7e-14 of it. Quicker than erfcx by a factor of four on a CPU, and exact to rounding for large w, where 1 - w Phi / phi
+cancels."""
+
+
+def scaled_h(z: Tensor, steps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """E and g, further |z| and exp(-(z^+)^2 / 2). shape: any -> as z
+
+    ``steps`` are the coefficients of q after the first, on z's device.
+    """
+    below, above = z.clamp_max(0.0), z.clamp_min(0.0)
+    w = above - below
+    v = (w + Q_SHIFT).reciprocal_()
+    t = (v * (-2 * Q_SHIFT)).add_(1.0)
+    q = torch.full_like(t, Q_COEFFICIENTS[0])
+    for step in steps:
+        torch.addcmul(step, q, t, out=q)
+    q.mul_(v).mul_(v)
+    E = below.mul_(below).mul_(-0.5)
+    s = torch.mul(above, above, out=t).mul_(-0.5).exp_()
+    return E, above.addcmul_(q, s), w, s
+
+
+class _Axis:
+    """The bounds of all cells on one objective: each different one is evaluated once.
+
+    Attributes:
+        edges: The different bounds of each draw. shape: (S, J)
+        lower: Which of them is the lower bound of each cell; None: they are in the order of the cells. shape: (S, K)
+        upper: Which is the upper bound; its own lower one if there is none. shape: (S, K)
+        sign: -1 where there is an upper bound, else 0. shape: (S, K, 1)
+        chained: The upper bound of each cell is the lower one of the next, the last has none.
+    """
+
+    edges: Tensor
+    lower: Tensor | None = None
+    upper: Tensor | None = None
+    sign: Tensor | None = None
+    chained: bool = False
+
+    @classmethod
+    def of_staircase(cls, edges: Tensor, chained: bool) -> "_Axis":
+        axis = cls()
+        axis.edges, axis.chained = edges, chained
+        return axis
+
+    @classmethod
+    def of(cls, lower: Tensor, upper: Tensor) -> "_Axis":
+        """shape: (S, K) both"""
+        axis, K = cls(), lower.shape[1]
+        bounded = upper.isfinite()
+        values, order = torch.sort(torch.cat([lower, torch.where(bounded, upper, lower)], -1), dim=-1)
+        rank = torch.zeros_like(order)
+        rank[:, 1:] = (values.diff(dim=-1) > 0).cumsum(-1)
+        J = int(rank[:, -1].max()) + 1  # a host synchronization
+        axis.edges = values[:, -1:].repeat(1, J).scatter_(-1, rank, values)
+        place = torch.zeros_like(rank).scatter_(-1, order, rank)
+        place += torch.arange(len(lower), device=lower.device).unsqueeze(-1) * J
+        axis.lower = place[:, :K]
+        if bool(bounded.any()):
+            axis.upper, axis.sign = place[:, K:], -bounded.unsqueeze(-1).to(lower)
+        return axis
+
+    def differences(self, S: int, E: Tensor, values: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """From E and values relative to exp(E) at the edges to E(a), and the difference of each value between a and b.
+
+        What is handed in may be overwritten. shape: (S, J, b) each -> (S, K, b) each
+        """
+        if self.chained:
+            ratio = (E[:, 1:] - E[:, :-1]).exp_()
+            for value in values:
+                value[:, :-1].sub_(ratio * value[:, 1:])
+            return E, values
+        if self.lower is None:
+            return E, values
+        low, shape = self.lower[:S].reshape(-1), (S, self.lower.shape[1], E.shape[-1])
+        E_low, *at_low = (value.flatten(0, 1).index_select(0, low).view(shape) for value in (E, *values))
+        if self.upper is None or self.sign is None:
+            return E_low, at_low
+        up = self.upper[:S].reshape(-1)
+        ratio = E.flatten(0, 1).index_select(0, up).view(shape).sub_(E_low).exp_().mul_(self.sign[:S])
+        for low_value, value in zip(at_low, values, strict=True):
+            low_value.addcmul_(ratio, value.flatten(0, 1).index_select(0, up).view(shape))
+        return E_low, at_low
+
+
+class Hypervolume:
+    """Log expected hypervolume improvement, in each of S joint draws of the latent values with its own front.
+
+    Args:
+        lower: Lower bounds of the cells, finite. shape: (S, K, m)
+        upper: Their upper bounds, which may be infinite. A draw with fewer cells is padded with empty ones, whose upper
+            bound is the lower one on some objective. As ``gpu_gs.acquisition.pareto.cells`` returns both. shape: (S, K, m)
+
+    Attributes:
+        bytes_per_point: Memory that ``log`` needs for each point where it takes all at once; on a CPU it goes by blocks.
+        bytes_per_point_with_grad: The same for ``log_and_grad``, which never goes by blocks.
+    """
+
+    def __init__(self, lower: Tensor, upper: Tensor) -> None:
+        S, _, m = lower.shape
+        self.draws, self.objectives = S, m
+        self._steps = list(lower.new_tensor(Q_COEFFICIENTS[1:]))
+        if m == 2 and bool(_is_staircase(lower, upper)):
+            self._axes = [_Axis.of_staircase(lower[..., k].contiguous(), chained=k == 0) for k in range(2)]
+        else:
+            lower, upper = _without_empty(lower, upper)
+            self._axes = [_Axis.of(lower[..., k], upper[..., k]) for k in range(m)]
+        self._cells = lower.shape[1]
+        edges = max(axis.edges.shape[1] for axis in self._axes)
+        self.bytes_per_point = lower.element_size() * S * (7 * edges + 8 * self._cells)
+        self.bytes_per_point_with_grad = lower.element_size() * S * (8 * edges + (3 * m + 8) * self._cells)
+
+    def log(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Log expected hypervolume improvement in each draw; fewer columns than S are the first draws.
+
+        Args:
+            mean: Posterior means. shape: (b, m, S)
+            variance: Posterior variances. shape: (b, m)
+
+        Returns:
+            shape: (b, S)
+        """
+        b, _, S = mean.shape
+        mean, sigma = mean.permute(1, 2, 0).contiguous(), variance.sqrt().T.contiguous()  # shape: (m, S, b), (m, b)
+        block = max(1, b) if mean.is_cuda else max(16, BLOCK // (S * self._cells))
+        parts = zip(torch.split(mean, block, -1), torch.split(sigma, block, -1), strict=True)
+        return torch.cat([self._log(*part) for part in parts], -1).T.contiguous()
+
+    def _log(self, mean: Tensor, sigma: Tensor) -> Tensor:
+        """shape: (m, S, b), (m, b) -> (S, b)"""
+        S = mean.shape[1]
+        exponent = product = None
+        for axis, mu, deviation in zip(self._axes, mean, sigma, strict=True):
+            E, g, _, _ = scaled_h(self._standardized(axis, mu, deviation), self._steps)
+            E, [D] = axis.differences(S, E, [g])
+            exponent = E if exponent is None else exponent.add_(E)
+            product = D if product is None else product.mul_(D)
+        assert exponent is not None
+        assert product is not None
+        largest = exponent.amax(1, keepdim=True)
+        total = exponent.sub_(largest).exp_().mul_(product).sum(1)
+        return total.log_().add_(largest.squeeze(1)).add_(sigma.log().sum(0))
+
+    def log_and_grad(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``log``, and its derivatives in the mean and in the variance, those of each draw apart.
+
+        Returns:
+            shape: (b, S), (b, m, S), (b, m, S)
+        """
+        S = mean.shape[-1]
+        mean, variance = mean.permute(1, 2, 0).contiguous(), variance.T.contiguous()  # shape: (m, S, b), (m, b)
+        sigma = variance.sqrt()
+        exponent, D, Phi, phi = None, [], [], []
+        for axis, mu, deviation in zip(self._axes, mean, sigma, strict=True):
+            z = self._standardized(axis, mu, deviation)
+            E, g, w, s = scaled_h(z, self._steps)
+            tail = torch.special.erfcx(w.mul_(ROOT_HALF)).mul_(0.5).mul_(s)  # Phi(-|z|) exp(-E)
+            E, [D_k, Phi_k, phi_k] = axis.differences(S, E, [g, torch.where(z < 0, tail, 1 - tail), s.mul_(PHI_0)])
+            exponent = E if exponent is None else exponent.add_(E)
+            D.append(D_k)
+            Phi.append(Phi_k)
+            phi.append(phi_k)
+        assert exponent is not None
+        largest = exponent.amax(1, keepdim=True)
+        weight = exponent.sub_(largest).exp_()
+        d_mean, d_variance = torch.empty_like(mean), torch.empty_like(mean)
+        total = None
+        for k in range(self.objectives):
+            others = weight
+            for j in range(self.objectives):
+                if j != k:
+                    others = others * D[j]
+            if total is None:
+                total = (others * D[k]).sum(1)
+            torch.div((others * Phi[k]).sum(1), total * sigma[k], out=d_mean[k])
+            torch.div((others * phi[k]).sum(1), total * (2 * variance[k]), out=d_variance[k])
+        assert total is not None
+        value = total.log().add_(largest.squeeze(1)).add_(sigma.log().sum(0))
+        return value.T.contiguous(), d_mean.permute(2, 0, 1).contiguous(), d_variance.permute(2, 0, 1).contiguous()
+
+    @staticmethod
+    def _standardized(axis: _Axis, mu: Tensor, sigma: Tensor) -> Tensor:
+        """(mu - edge) / sigma. shape: (S, b), (b,) -> (S, J, b)"""
+        return (mu.unsqueeze(1) - axis.edges[: len(mu)].unsqueeze(-1)).mul_(sigma.reciprocal())
+
+
+def _is_staircase(lower: Tensor, upper: Tensor) -> Tensor:
+    """Whether cells of two objectives lie side by side, each unbounded above and lower than the one before it.
+
+    Then no cell lies above the sum (see the top), empty ones included. shape: ()
+    """
+    x, y = lower[..., 0], lower[..., 1]
+    chained = (upper[:, :-1, 0] == x[:, 1:]).all() & upper[:, -1, 0].isinf().all()
+    return chained & upper[..., 1].isinf().all() & (x.diff(dim=-1) >= 0).all() & (y.diff(dim=-1) <= 0).all()
+
+
+def _without_empty(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """As few empty cells as possible, the remaining ones in the lower corner of a cell that isn't empty."""
+    real = (lower < upper).all(-1)
+    order = torch.argsort(real.byte(), dim=-1, descending=True, stable=True)[:, : int(real.sum(-1).max())]
+    real = real.gather(-1, order).unsqueeze(-1)
+    order = order.unsqueeze(-1).expand(-1, -1, lower.shape[-1])
+    lower, upper = lower.gather(1, order), upper.gather(1, order)
+    thin = torch.cat([upper[:, :1, :-1], lower[:, :1, -1:]], -1)  # leaves the first objective unbounded where it is
+    return torch.where(real, lower, lower[:, :1]), torch.where(real, upper, thin)
