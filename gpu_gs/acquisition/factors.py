@@ -7,6 +7,7 @@ expectations. A factor is the logarithm of one, in each of S draws (S = 1: none)
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from gpu_gs.acquisition.hypervolume import Hypervolume
 from gpu_gs.acquisition.logei import HALF_LOG_2PI, log_h, log_h_and_ratios
-from gpu_gs.acquisition.pareto import cells
+from gpu_gs.acquisition.pareto import cells, extended
 
 DEEP = -1e4
 """Below it phi / Phi is -z, to 1e-8."""
@@ -153,42 +154,43 @@ class HypervolumeImprovement:
     """Expected growth of the hypervolume that the points known dominate, of two objectives or more, to be maximized.
 
     Attributes:
-        front: Points of each draw, dominated ones included or not. shape: (S, n, p)
-        valid: Which of them count. shape: (S, n)
+        lower: Lower bounds of the cells that the fronts of the draws leave. shape: (S, K, p)
+        upper: Upper bounds of the cells. shape: (S, K, p)
         reference: The point from which the volume is measured. shape: (p,)
         columns: The forms.
     """
 
-    front: Tensor
-    valid: Tensor
+    lower: Tensor
+    upper: Tensor
     reference: Tensor
     columns: slice
-    volume: Hypervolume
 
     @classmethod
-    def over(cls, front: Tensor, valid: Tensor, reference: Tensor, columns: slice) -> "HypervolumeImprovement":
-        """The factor with the cells of these points."""
-        return cls(front, valid, reference, columns, Hypervolume(*cells(front, reference, valid)))
+    def over(cls, points: Tensor, valid: Tensor, reference: Tensor, columns: slice) -> "HypervolumeImprovement":
+        """The factor for the points of each draw, those that are ``valid``. shape: (S, n, p), (S, n), (p,)"""
+        return cls(*cells(points, reference, valid), reference, columns)
+
+    @cached_property
+    def _volume(self) -> Hypervolume:
+        return Hypervolume(self.lower, self.upper)
 
     @property
     def bytes_per_point(self) -> int:
-        return self.volume.bytes_per_point
+        return self._volume.bytes_per_point
 
     def log(self, mean: Tensor, variance: Tensor) -> Tensor:
-        return self.volume.log(mean, variance)
+        return self._volume.log(mean, variance)
 
     def log_and_grad(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.volume.log_and_grad(mean, variance)
+        return self._volume.log_and_grad(mean, variance)
 
     def satisfied(self, values: Tensor) -> Tensor:
         return torch.ones_like(values[0], dtype=torch.bool)
 
     def given(self, values: Tensor, valid: Tensor) -> "HypervolumeImprovement":
-        S = values.shape[-1]
-        front = torch.cat([self.front.expand(S, -1, -1), values.T.unsqueeze(1)], dim=1)
-        known = torch.cat([self.valid.expand(S, -1), valid.unsqueeze(1)], dim=1)
-        return HypervolumeImprovement.over(front, known, self.reference, self.columns)
+        y = torch.where(valid.unsqueeze(-1), values.T, self.reference)  # the reference point changes nothing
+        lower, upper = extended(self.lower, self.upper, y)
+        return replace(self, lower=lower, upper=upper)
 
     def first_draws(self, count: int) -> "HypervolumeImprovement":
-        fewer = Hypervolume(self.volume.lower[:count], self.volume.upper[:count])
-        return replace(self, front=self.front[:count], valid=self.valid[:count], volume=fewer)
+        return replace(self, lower=self.lower[:count], upper=self.upper[:count])

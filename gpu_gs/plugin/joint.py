@@ -119,7 +119,7 @@ class JointAcquisition(ClosedFormAcquisition):
         values = self._observed[:o, self._valid].T  # shape: (n, o)
         if not len(values):
             return None
-        front = values[nondominated(values)]
+        front = values[nondominated(values.unsqueeze(0))[0]]
         return infer_reference_point(front, None if given is None else given.to(front), scale=0.1)
 
     def _wants_draws(self) -> bool:
@@ -187,7 +187,7 @@ class JointAcquisition(ClosedFormAcquisition):
         values = values[:, valid]
         if o == 1:
             return self._X[valid[values[0].topk(min(5, len(valid))).indices]]
-        front = nondominated(values.T).nonzero().squeeze(-1)
+        front = nondominated(values.T.unsqueeze(0))[0].nonzero().squeeze(-1)
         by_first = front[values[0, front].argsort()]
         spread = torch.linspace(0, len(by_first) - 1, min(ANCHORS, len(by_first)), device=front.device).round().long()
         return self._X[valid[by_first[spread]]]

@@ -240,11 +240,12 @@ def test_it_finds_the_optimum_of_a_smooth_function():
 
 
 def test_what_cannot_be_fast_says_why():
-    client = make_client(objective="-f, -g")
+    client = make_client(objective="-f, -g, h, -k, k2")
     for _ in range(7):
         for index, parameters in client.get_next_trials(max_trials=1).items():
-            client.complete_trial(index, {"f": sphere(parameters), "g": wave(parameters)})
-    assert "several objectives" in timings(client)["reasons"].iloc[-1]
+            f, g = sphere(parameters), wave(parameters)
+            client.complete_trial(index, {"f": f, "g": g, "h": f * g, "k": f - g, "k2": f + g})
+    assert "5 objectives (ParEGO)" in timings(client)["reasons"].iloc[-1]
 
 
 def test_out_of_memory_on_the_device_moves_the_ask_to_the_cpu(monkeypatch):

@@ -12,6 +12,7 @@ from botorch.acquisition import qLogExpectedImprovement
 
 from gpu_gs import GPUGenerationStrategy, accelerate, load_client, timings
 from gpu_gs.optimize.candidates import OptimizeResult
+from gpu_gs.plugin import acquisition as acquisition_module
 from gpu_gs.plugin import closed_form as closed_form_module
 from tests.plugin.helpers import QUICK, advance, largest_difference, make_client, wave
 
@@ -82,7 +83,7 @@ def test_observations_that_came_out_of_order_are_drawn_alike_after_a_load(tmp_pa
 
 def test_a_fall_back_is_seeded_counted_and_explained(monkeypatch):
     monkeypatch.setattr(
-        closed_form_module,
+        acquisition_module,
         "optimize_acquisition",
         lambda acquisition, lower, upper, **kwargs: OptimizeResult((lower + upper) / 2, 0.0, 1),  # tried before
     )
