@@ -232,9 +232,18 @@ def _memory_tables(result: dict[str, Any]) -> list[Table]:
     return [table]
 
 
+def _regret_title(result: dict[str, Any]) -> str:
+    """With the lengths of the runs where all are the same; a result made before there were cases holds them itself."""
+    lengths = {(case["evaluations"], case["initial"]) for case in result.get("cases", {"": result}).values()}
+    if len(lengths) > 1:
+        return "Regret at the end of a run"
+    ((evaluations, initial),) = lengths
+    return f"Regret after {evaluations} evaluations, {initial} of them initial"
+
+
 def _regret_tables(result: dict[str, Any]) -> list[Table]:
     single = _table(
-        f"Simple regret after {result['evaluations']} evaluations, {result['initial']} of them initial",
+        _regret_title(result),
         [
             *("problem", "contestant", "median", "worst", "s/eval", "failed"),
             *("vs Ax", "bound", "not worse", "vs Optuna", "bound", "not worse"),
