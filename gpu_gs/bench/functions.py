@@ -25,6 +25,7 @@ class Definition:
         reference_point: Of several objectives, the values that a point must stay below to count.
         penalty: The regret while no point is feasible.
         floor: Regrets below this count as this in comparisons: nobody would pay for more.
+        optimizers: Points with the optimum, where the function draws them.
     """
 
     space: Space
@@ -35,6 +36,7 @@ class Definition:
     reference_point: tuple[float, ...] | None = None
     penalty: float = float("inf")
     floor: float = FLOOR
+    optimizers: Sequence[Sequence[float]] = ()
 
 
 def _tensor(x: Sequence[Any]) -> Any:
@@ -178,7 +180,13 @@ def ackley_mixed() -> Definition:
         function = AckleyMixed(dim=13, randomize_optimum=True)
     binary = set(function.discrete_inds)
     parameters = tuple(Choice((0, 1)) if i in binary else Float(0.0, 1.0) for i in range(function.dim))
-    return Definition(Space(parameters), _single(function), float(function.optimal_value), floor=1e-3)
+    return Definition(
+        Space(parameters),
+        _single(function),
+        float(function.optimal_value),
+        floor=1e-3,
+        optimizers=function._optimizers or (),
+    )
 
 
 def _from_ax(name: str, optimum: float, floor: float) -> Definition:
