@@ -421,11 +421,19 @@ def latency(
         list[str] | None,
         typer.Option("--problem", help="A test function; repeatable. By default hartmann6 and ackley20."),
     ] = None,
+    suite: Annotated[
+        Suite,
+        typer.Option(
+            help="claim: one objective over a box; kinds: linear and outcome constraints, two objectives, mixed and 20 "
+            "parameters, others pending, several at once, at their own --n."
+        ),
+    ] = Suite.claim,
     asks: Annotated[int, typer.Option(min=1, help="Asks timed at each size, after one that is not.")] = 20,
     batch: Annotated[
         int | None,
         typer.Option(min=1, help="Candidates of an ask: at every --n, or without one 8 at n=200 beside single ones."),
     ] = None,
+    pending: Annotated[int, typer.Option(min=0, help="Other trials that run during each ask.")] = 0,
     threads: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Thread counts to try; the better one counts. By default 1 and all cores."),
@@ -442,8 +450,11 @@ def latency(
     from gpu_gs.bench.latency import bench_latency
     from gpu_gs.bench.tables import show
 
+    kinds = suite is Suite.kinds
+    if kinds and (sizes or batch or pending):
+        raise ConfigError(["bench: latency: --suite kinds has its own --n, --batch and --pending"])
     result = bench_latency(
-        problems or ["hartmann6", "ackley20"],
+        problems or ([] if kinds else ["hartmann6", "ackley20"]),
         sizes,
         contestants,
         asks=asks,
@@ -452,6 +463,8 @@ def latency(
         out=out,
         batch=batch or (8 if sizes is None else 1),
         limit=limit,
+        pending=pending,
+        kinds=kinds,
     )
     if as_json:
         _print_json(result)

@@ -328,7 +328,7 @@ def unsuited(name: str, problem: Problem) -> str | None:
         return None
     if not problem.space.is_box:
         return f"{name} takes only floats in a box here, and {problem.name} has other parameters or linear constraints"
-    if name == "optuna" and (problem.constraints or len(problem.objectives) > 1):
+    if name == "optuna" and not problem.is_plain:
         return f"{name} takes only one objective without outcome constraints here, and {problem.name} has more"
     return None
 

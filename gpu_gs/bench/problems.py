@@ -67,6 +67,11 @@ class Problem:
         """Of several objectives: the values that a point must stay below to count."""
         return self.definition.reference_point
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one objective over a box, without any constraints."""
+        return self.space.is_box and not self.constraints and len(self.objectives) == 1
+
     def true_outcomes(self, x: Sequence[object]) -> dict[str, float]:
         """The noise-free values of all metrics at x, a point of the space."""
         return self.definition.evaluate(x)
