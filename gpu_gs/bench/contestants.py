@@ -55,7 +55,7 @@ class Contestant(ABC):
         raise NotImplementedError
 
     def best(self) -> Any:
-        """The best parameters, by the model; None where the optimizer has no such question."""
+        """The best parameters, or the front of several objectives, by the model; None where there is no such question."""
         return None
 
 
@@ -104,6 +104,7 @@ class AxContestant(Contestant):
         experiment.attach_data(_data(Data, rows))
         for trial in experiment.trials.values():
             trial.mark_completed()
+        self.problem = problem
         self.client = client
         self.running: list[int] = []
 
@@ -124,6 +125,8 @@ class AxContestant(Contestant):
             self.client.mark_trial_failed(self.running.pop(0))
 
     def best(self) -> Any:
+        if len(self.problem.objectives) > 1:
+            return self.client.get_pareto_frontier()
         return self.client.get_best_parameterization()
 
     def state_bytes(self) -> int:

@@ -65,3 +65,11 @@ def test_timed_asks_have_the_pending_trials_running(recorder):
     answer = worker.latency({**job, "seed": 0})
     assert len(answer["ask"]) == 4
     assert recorder.asks == [(0, 1), (1, 1), (2, 1), *[(3, 2)] * 5]
+
+
+@pytest.mark.parametrize("problem", ["branincurrin", "constrained-branincurrin"])
+def test_the_question_for_the_best_is_one_that_ax_answers(problem):
+    job = {"problem": problem, "contestant": "reference", "n": 8, "asks": 1, "batch": 1, "limit": 0.0, "seed": 2}
+    answer = worker.latency(job)
+    assert len(answer["best"]) == 3
+    assert min(answer["best"]) > 0
