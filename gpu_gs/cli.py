@@ -393,6 +393,15 @@ Contestants = Annotated[
         "strategies with a device if wanted: fast@cuda. Repeatable.",
     ),
 ]
+
+
+class Suite(StrEnum):
+    """What a benchmark runs by default."""
+
+    claim = "claim"
+    kinds = "kinds"
+
+
 Results = Annotated[Path, typer.Option(help="Folder of the results; a benchmark that was interrupted goes on there.")]
 
 
@@ -412,11 +421,19 @@ def latency(
         list[str] | None,
         typer.Option("--problem", help="A test function; repeatable. By default hartmann6 and ackley20."),
     ] = None,
+    suite: Annotated[
+        Suite,
+        typer.Option(
+            help="claim: one objective over a box; kinds: linear and outcome constraints, two objectives, mixed and 20 "
+            "parameters, others pending, several at once, at their own --n."
+        ),
+    ] = Suite.claim,
     asks: Annotated[int, typer.Option(min=1, help="Asks timed at each size, after one that is not.")] = 20,
     batch: Annotated[
         int | None,
         typer.Option(min=1, help="Candidates of an ask: at every --n, or without one 8 at n=200 beside single ones."),
     ] = None,
+    pending: Annotated[int, typer.Option(min=0, help="Other trials that run during each ask.")] = 0,
     threads: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Thread counts to try; the better one counts. By default 1 and all cores."),
@@ -433,8 +450,11 @@ def latency(
     from gpu_gs.bench.latency import bench_latency
     from gpu_gs.bench.tables import show
 
+    kinds = suite is Suite.kinds
+    if kinds and (sizes or batch or pending):
+        raise ConfigError(["bench: latency: --suite kinds has its own --n, --batch and --pending"])
     result = bench_latency(
-        problems or ["hartmann6", "ackley20"],
+        problems or ([] if kinds else ["hartmann6", "ackley20"]),
         sizes,
         contestants,
         asks=asks,
@@ -443,6 +463,8 @@ def latency(
         out=out,
         batch=batch or (8 if sizes is None else 1),
         limit=limit,
+        pending=pending,
+        kinds=kinds,
     )
     if as_json:
         _print_json(result)
@@ -454,8 +476,15 @@ def latency(
 def regret(
     problems: Annotated[
         list[str] | None,
-        typer.Option("--problem", help="A test function; repeatable. By default five and their noisy versions."),
+        typer.Option("--problem", help="A test function; repeatable. By default those of the suite."),
     ] = None,
+    suite: Annotated[
+        Suite,
+        typer.Option(
+            help="claim: five functions over a box and their noisy versions, 60 evaluations, 20 seeds; kinds: outcome and "
+            "linear constraints, several objectives, mixed parameters, several at once, others pending, 10 seeds."
+        ),
+    ] = Suite.claim,
     contestants: Contestants = None,
     references: Annotated[
         list[Path] | None,
@@ -464,23 +493,32 @@ def regret(
             help="A regret.json or regret.jsonl with runs of stock Ax or others that were made before; repeatable.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=2, help="Paired runs.")] = 20,
-    evaluations: Annotated[int, typer.Option(min=2, help="Evaluations of a run.")] = 60,
-    initial: Annotated[int, typer.Option(min=1, help="Of these, shared Sobol points.")] = 10,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Paired runs. By default those of the suite.")] = None,
+    evaluations: Annotated[
+        int | None, typer.Option(min=2, help="Evaluations of a run. By default those of the suite, or 60.")
+    ] = None,
+    initial: Annotated[
+        int | None, typer.Option(min=1, help="Of these, shared Sobol points. By default those of the suite, or 10.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Candidates of an ask, of the problems named. By default 1.")
+    ] = None,
+    pending: Annotated[
+        int | None, typer.Option(min=0, help="Other trials that run during each ask, of the problems named.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 1,
     out: Results = Path("runs/bench-regret"),
     as_json: Json = False,
 ) -> None:
-    """Simple regret from the same initial points, and paired tests whether it is worse than stock Ax's or Optuna's."""
-    from gpu_gs.bench.regret import PROBLEMS_OF_THE_CLAIM, bench_regret
+    """Regret from the same initial points, and paired tests whether it is worse than stock Ax's or Optuna's."""
+    from gpu_gs.bench.cases import SUITES, cases_of
+    from gpu_gs.bench.regret import bench_regret
     from gpu_gs.bench.tables import show
 
     result = bench_regret(
-        problems or list(PROBLEMS_OF_THE_CLAIM),
+        cases_of(suite.value, problems, evaluations, initial, batch, pending),
         contestants or (["fast"] if references else ["fast", "reference"]),
-        seeds,
-        evaluations,
-        initial,
+        seeds or SUITES[suite.value].seeds,
         workers,
         out,
         kept=references or (),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpu_gs.bench.problems import Problem
+from gpu_gs.bench.spaces import AtMost, Choice, Float, Parameter, Point
 from gpu_gs.config import closest, presets
 from gpu_gs.device import DEVICE_PATTERN
 
@@ -18,23 +19,31 @@ OTHERS = ("optuna", "random", "ax-random")
 """Contestants that are no strategy of gpu_gs."""
 
 
+Outcomes = Mapping[str, float]
+"""The observed values of all metrics of a point, by name."""
+
+
 class Contestant(ABC):
     """One run of one optimizer on one problem."""
 
     @abstractmethod
-    def start(self, problem: Problem, seed: int, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
-        """Begins with these evaluations known; not timed."""
+    def start(self, problem: Problem, seed: int, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
+        """Begins with these evaluations known; not timed.
+
+        Raises:
+            ValueError: The optimizer cannot take this kind of problem.
+        """
 
     @abstractmethod
-    def ask(self, count: int = 1) -> list[list[float]]:
+    def ask(self, count: int = 1) -> list[Point]:
         """The next points, all of them before any of their values is known."""
 
     @abstractmethod
-    def tell(self, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
-        """The values of the points asked for last."""
+    def tell(self, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
+        """The outcomes of the points asked for first of those that have none yet."""
 
     def drop(self) -> None:
-        """Gives the points asked for last up without a value."""
+        """Gives all points that have no outcomes yet up."""
         raise NotImplementedError
 
     def details(self) -> list[dict[str, Any]]:
@@ -46,7 +55,7 @@ class Contestant(ABC):
         raise NotImplementedError
 
     def best(self) -> Any:
-        """The best parameters, by the model; None where the optimizer has no such question."""
+        """The best parameters, or the front of several objectives, by the model; None where there is no such question."""
         return None
 
 
@@ -66,51 +75,58 @@ class AxContestant(Contestant):
             self.config, seed=seed, initialization=initialization, **self.overrides
         )
 
-    def start(self, problem: Problem, seed: int, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
+    def start(self, problem: Problem, seed: int, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
         import logging
 
         from ax.api.client import Client
-        from ax.api.configs import RangeParameterConfig
         from ax.core.data import Data
         from ax.utils.common.logger import AX_ROOT_LOGGER_NAME
 
         logging.getLogger(AX_ROOT_LOGGER_NAME).setLevel(logging.ERROR)
-        self.names = [f"x{i}" for i in range(problem.dim)]
+        self.parameters = dict(zip(problem.space.names, problem.space.parameters, strict=True))
         client = Client(random_seed=seed)
         client.configure_experiment(
-            parameters=[
-                RangeParameterConfig(name=name, parameter_type="float", bounds=bounds)
-                for name, bounds in zip(self.names, problem.bounds, strict=True)
-            ],
+            parameters=[_ax_parameter(name, parameter) for name, parameter in self.parameters.items()],
+            parameter_constraints=[_ax_constraint(constraint) for constraint in problem.space.constraints],
             name=f"{problem.name}-{seed}",
         )
-        client.configure_optimization(objective="-f")
+        client.configure_optimization(
+            objective=", ".join(f"-{name}" for name in problem.objectives), outcome_constraints=_ax_outcomes(problem)
+        )
         client.set_generation_strategy(self.strategy(seed, budget=max(len(points), 1)))
         experiment = client._experiment
         rows = []
-        for point, value in zip(points, values, strict=True):
-            arms, index = experiment.attach_trial(parameterizations=[dict(zip(self.names, point, strict=True))])
+        for point, known in zip(points, outcomes, strict=True):
+            arms, index = experiment.attach_trial(parameterizations=[dict(zip(self.parameters, point, strict=True))])
             (arm_name,) = arms
-            rows.append((index, arm_name, value))
+            rows += [(index, arm_name, name, value) for name, value in known.items()]
         # One attach_data for all: Client.complete_trial costs 25 ms each at 1,000 trials.
         experiment.attach_data(_data(Data, rows))
         for trial in experiment.trials.values():
             trial.mark_completed()
+        self.problem = problem
         self.client = client
+        self.running: list[int] = []
 
-    def ask(self, count: int = 1) -> list[list[float]]:
-        self.asked = self.client.get_next_trials(max_trials=count)
-        return [[float(cast("float", parameters[name])) for name in self.names] for parameters in self.asked.values()]
+    def ask(self, count: int = 1) -> list[Point]:
+        asked = self.client.get_next_trials(max_trials=count)
+        self.running += asked
+        return [
+            [_of_kind(parameter, values[name]) for name, parameter in self.parameters.items()]
+            for values in asked.values()
+        ]
 
-    def tell(self, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
-        for index, value in zip(self.asked, values, strict=True):
-            self.client.complete_trial(index, {"f": value})
+    def tell(self, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
+        for known in outcomes:
+            self.client.complete_trial(self.running.pop(0), dict(known))
 
     def drop(self) -> None:
-        for index in self.asked:
-            self.client.mark_trial_failed(index)
+        while self.running:
+            self.client.mark_trial_failed(self.running.pop(0))
 
     def best(self) -> Any:
+        if len(self.problem.objectives) > 1:
+            return self.client.get_pareto_frontier()
         return self.client.get_best_parameterization()
 
     def state_bytes(self) -> int:
@@ -130,7 +146,36 @@ class AxContestant(Contestant):
         ]
 
 
-def _data(cls: Any, rows: Sequence[tuple[int, str, float]]) -> Any:
+def _ax_parameter(name: str, parameter: Parameter) -> Any:
+    from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+    if isinstance(parameter, Choice):
+        kind = {bool: "bool", int: "int", float: "float", str: "str"}[type(parameter.values[0])]
+        values = cast("Any", list(parameter.values))
+        return ChoiceParameterConfig(
+            name=name, values=values, parameter_type=cast("Any", kind), is_ordered=parameter.ordered
+        )
+    kind = "float" if isinstance(parameter, Float) else "int"
+    bounds = (parameter.low, parameter.high)
+    return RangeParameterConfig(name=name, parameter_type=cast("Any", kind), bounds=bounds)
+
+
+def _ax_constraint(constraint: AtMost) -> str:
+    terms = " + ".join(f"{weight!r} * x{i}" for i, weight in constraint.weights.items())
+    return f"{terms} <= {constraint.bound!r}"
+
+
+def _ax_outcomes(problem: Problem) -> list[str]:
+    """Constraints on outcomes, and with several objectives their thresholds."""
+    thresholds = zip(problem.objectives, problem.reference_point or (), strict=False)
+    return [*(f"{name} >= 0" for name in problem.constraints), *(f"{name} <= {value!r}" for name, value in thresholds)]
+
+
+def _of_kind(parameter: Parameter, value: Any) -> Any:
+    return float(value) if isinstance(parameter, Float) else value
+
+
+def _data(cls: Any, rows: Sequence[tuple[int, str, str, float]]) -> Any:
     import pandas as pd
 
     return cls(
@@ -138,9 +183,9 @@ def _data(cls: Any, rows: Sequence[tuple[int, str, float]]) -> Any:
             {
                 "trial_index": [row[0] for row in rows],
                 "arm_name": [row[1] for row in rows],
-                "metric_name": "f",
-                "metric_signature": "f",
-                "mean": [float(row[2]) for row in rows],
+                "metric_name": [row[2] for row in rows],
+                "metric_signature": [row[2] for row in rows],
+                "mean": [float(row[3]) for row in rows],
                 "sem": float("nan"),
             }
         )
@@ -150,53 +195,61 @@ def _data(cls: Any, rows: Sequence[tuple[int, str, float]]) -> Any:
 class OptunaContestant(Contestant):
     """Optuna's GPSampler with its defaults."""
 
-    def start(self, problem: Problem, seed: int, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
+    def start(self, problem: Problem, seed: int, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
         import warnings
 
         import optuna
 
+        if reason := unsuited("optuna", problem):
+            raise ValueError(reason)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore")
-        self.bounds = problem.bounds
-        distributions = {
-            f"x{i}": optuna.distributions.FloatDistribution(*bounds) for i, bounds in enumerate(self.bounds)
+        (self.objective,) = problem.objectives
+        self.bounds = {
+            name: (parameter.low, parameter.high)
+            for name, parameter in zip(problem.space.names, problem.space.parameters, strict=True)
+            if isinstance(parameter, Float)
         }
+        distributions = {name: optuna.distributions.FloatDistribution(*bounds) for name, bounds in self.bounds.items()}
         self.study = optuna.create_study(
             sampler=optuna.samplers.GPSampler(seed=seed, n_startup_trials=max(len(points), 1))
         )
-        for point, value in zip(points, values, strict=True):
+        for point, known in zip(points, outcomes, strict=True):
             self.study.add_trial(
                 optuna.trial.create_trial(
-                    params={f"x{i}": v for i, v in enumerate(point)}, distributions=distributions, value=value
+                    params=dict(zip(self.bounds, point, strict=True)),
+                    distributions=distributions,
+                    value=known[self.objective],
                 )
             )
+        self.running: list[Any] = []
 
-    def ask(self, count: int = 1) -> list[list[float]]:
-        self.trials, points = [], []
+    def ask(self, count: int = 1) -> list[Point]:
+        points: list[Point] = []
         for _ in range(count):
             trial = self.study.ask()
-            points.append([trial.suggest_float(f"x{i}", *bounds) for i, bounds in enumerate(self.bounds)])
-            self.trials.append(trial)
+            points.append([trial.suggest_float(name, *bounds) for name, bounds in self.bounds.items()])
+            self.running.append(trial)
         return points
 
-    def tell(self, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
-        for trial, value in zip(self.trials, values, strict=True):
-            self.study.tell(trial, value)
+    def tell(self, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
+        for known in outcomes:
+            self.study.tell(self.running.pop(0), known[self.objective])
 
 
 class RandomContestant(Contestant):
-    """Uniform random points."""
+    """Uniform random points that meet the linear constraints."""
 
-    def start(self, problem: Problem, seed: int, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
+    def start(self, problem: Problem, seed: int, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
         import numpy as np
 
         self.rng = np.random.default_rng([seed, 1])
-        self.bounds = problem.bounds
+        self.space = problem.space
 
-    def ask(self, count: int = 1) -> list[list[float]]:
-        return [[float(self.rng.uniform(*bounds)) for bounds in self.bounds] for _ in range(count)]
+    def ask(self, count: int = 1) -> list[Point]:
+        return [self.space.random_point(self.rng) for _ in range(count)]
 
-    def tell(self, points: Sequence[Sequence[float]], values: Sequence[float]) -> None:
+    def tell(self, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
         pass
 
 
@@ -270,6 +323,17 @@ def short(name: str) -> str:
     base, device = split(name)
     stem = Path(base).stem if Path(base).is_file() else base
     return stem if device is None else f"{stem}@{device}"
+
+
+def unsuited(name: str, problem: Problem) -> str | None:
+    """Why a contestant cannot take part in this problem; None if it can."""
+    if name not in ("optuna", "ax-random"):
+        return None
+    if not problem.space.is_box:
+        return f"{name} takes only floats in a box here, and {problem.name} has other parameters or linear constraints"
+    if name == "optuna" and not problem.is_plain:
+        return f"{name} takes only one objective without outcome constraints here, and {problem.name} has more"
+    return None
 
 
 def missing(name: str) -> str | None:

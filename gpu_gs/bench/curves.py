@@ -26,7 +26,7 @@ def draw(result: dict[str, Any], *targets: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    rows = [row for row in result["rows"] if "median" in row and row["batch"] == 1]
+    rows = [row for row in result["rows"] if "median" in row and row["batch"] == 1 and not row.get("pending")]
     problems = list(dict.fromkeys(row["problem"] for row in rows))
     names = list(dict.fromkeys(row["contestant"] for row in rows))
     exponents = {(row["problem"], row["contestant"]): row for row in result["growth"]}

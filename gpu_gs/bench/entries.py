@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from gpu_gs.bench.contestants import missing, problems_with, short
+from gpu_gs.bench.contestants import missing, problems_with, short, unsuited
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.config import closest
 from gpu_gs.errors import ConfigError
@@ -36,6 +36,17 @@ def validate(problems: list[str], contestants: list[str]) -> list[str]:
     return present
 
 
+def suited(problem: str, contestants: list[str]) -> list[str]:
+    """The contestants that can take this problem; says of the others why not."""
+    present = []
+    for name in contestants:
+        if reason := unsuited(name, PROBLEMS[problem]):
+            print(f"skipped {name} on {problem}: {reason}", file=sys.stderr)
+        else:
+            present.append(name)
+    return present
+
+
 def progress(finished: int, total: int, line: dict[str, Any]) -> None:
     """A line on stderr for each job."""
     job = line["job"]
@@ -43,6 +54,8 @@ def progress(finished: int, total: int, line: dict[str, Any]) -> None:
     where = f"n={job['n']}" if "n" in job else f"seed {job['seed']}"
     if job.get("batch", 1) > 1:
         where += f", {job['batch']} at once"
+    if job.get("pending", 0):
+        where += f", {job['pending']} pending"
     threads = f"{job['threads']} thread{'s' if job['threads'] > 1 else ''}"
     print(f"[{finished}/{total}] {job['contestant']} {job['problem']} {where}, {threads}: {state}", file=sys.stderr)
     sys.stderr.flush()

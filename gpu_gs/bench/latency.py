@@ -15,7 +15,7 @@ from typing import Any
 
 from gpu_gs.bench.contestants import is_ours, on_cuda, short
 from gpu_gs.bench.curves import draw
-from gpu_gs.bench.entries import progress, validate
+from gpu_gs.bench.entries import progress, suited, validate
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.runner import Job, environment, gpus, run_jobs
 from gpu_gs.bench.statistics import growth, quantile
@@ -40,7 +40,8 @@ STAGES = ("strategy", "data", "transform", "fit", "setup", "raw_samples", "optim
 class Target:
     """What the project wants of an ask of ours; ``ax`` and ``optuna`` are ratios of medians, ``seconds`` a median.
 
-    The mean over the same asks is to reach ``MEAN_SHARE`` of each ratio.
+    The mean over the same asks is to reach ``MEAN_SHARE`` of each ratio. Without a problem it is for all that have one
+    objective over a box.
     """
 
     n: int
@@ -49,6 +50,8 @@ class Target:
     ax: float | None = None
     optuna: float | None = None
     seconds: float | None = None
+    problem: str | None = None
+    pending: int = 0
 
 
 MEAN_SHARE = 0.6
@@ -60,7 +63,44 @@ TARGETS = (
     Target(BATCH_SIZE, batch=8, ax=20),
     Target(1_000, cuda=True, ax=20),
     Target(10_000, cuda=True, seconds=1.0),
+    Target(50, problem="hartmann6-linear", ax=50),
+    Target(BATCH_SIZE, problem="hartmann6-linear", ax=50),
+    Target(BATCH_SIZE, problem="constrained-hartmann6", ax=20),
+    Target(BATCH_SIZE, problem="hartmann6-two", ax=20),
+    Target(BATCH_SIZE, problem="hartmann6-mixed", ax=8),
+    Target(BATCH_SIZE, problem="ackley20", ax=15),
+    Target(BATCH_SIZE, problem="hartmann6", pending=3, ax=15),
+    Target(BATCH_SIZE, problem="hartmann6-linear", batch=8, ax=20),
+    Target(BATCH_SIZE, problem="constrained-hartmann6", batch=8, ax=20),
+    Target(BATCH_SIZE, problem="hartmann6-two", batch=8, ax=20),
+    Target(BATCH_SIZE, problem="hartmann6-mixed", batch=8, ax=20),
 )
+
+
+@dataclass(frozen=True)
+class Case:
+    """Asks for ``batch`` candidates from n evaluations on, while ``pending`` other trials run."""
+
+    problem: str
+    n: int
+    batch: int = 1
+    pending: int = 0
+
+    def job(self, **rest: Any) -> Job:
+        """The job of one contestant; it names pending trials only where there are some."""
+        pending = {"pending": self.pending} if self.pending else {}
+        return {"kind": "latency", "problem": self.problem, "n": self.n, "batch": self.batch, **pending, **rest}
+
+    @classmethod
+    def of(cls, job: Job) -> "Case":
+        return cls(job["problem"], job["n"], job["batch"], job.get("pending", 0))
+
+
+KINDS = (
+    *(Case(t.problem, t.n, t.batch, t.pending) for t in TARGETS if t.problem is not None),
+    Case("hartmann6", BATCH_SIZE, batch=8),
+)
+"""All kinds of problems, 6 parameters where not said otherwise."""
 
 
 def default_contestants() -> list[str]:
@@ -78,11 +118,13 @@ def bench_latency(
     out: Path = Path("runs/bench-latency"),
     batch: int = 8,
     limit: float = 600.0,
+    pending: int = 0,
+    kinds: bool = False,
 ) -> dict[str, Any]:
     """Seconds of an ask through each contestant, at each number of evaluations known.
 
     Args:
-        problems: Names of test functions.
+        problems: Names of test functions; with ``kinds`` those of its cases that run, all if there are none.
         sizes: Evaluations known at the first ask; by default ``SIZES``, ``CUDA_SIZES`` on CUDA, and ``BATCH_SIZE``
             for ``batch`` candidates at once.
         contestants: Names; by default those of ``default_contestants``.
@@ -92,39 +134,36 @@ def bench_latency(
         out: The folder of the results.
         batch: Candidates at once at ``BATCH_SIZE``, or at all ``sizes`` if some are given; 1 for none.
         limit: Seconds after which a job times no further ask, three at least.
+        pending: Other trials that run during each ask.
+        kinds: Run the cases of ``KINDS`` instead; ``sizes``, ``batch`` and ``pending`` do not count then.
 
     Returns:
         ``rows``: a dict for each problem, size and contestant; ``growth``: one for each problem and contestant. Also
         written to ``out/latency.json``, with a picture beside it.
     """
-    contestants = validate(problems, contestants or default_contestants())
+    contestants = contestants or default_contestants()
+    contestants = validate(problems, contestants)
+    if kinds:
+        cases = [(case, contestants) for case in KINDS if not problems or case.problem in problems]
+    else:
+        cases = [
+            (Case(problem, n, together, pending), present)
+            for problem in problems
+            for n, together, present in _cases(sizes, batch, contestants)
+        ]
+    cases = [(case, suited(case.problem, present)) for case, present in cases]
     counts = sorted(set(threads or (1, os.cpu_count() or 1)))
-    cases = [(problem, *case) for problem in problems for case in _cases(sizes, batch, contestants)]
     jobs = [
-        {
-            "kind": "latency",
-            "problem": problem,
-            "contestant": contestant,
-            "n": n,
-            "asks": asks,
-            "batch": together,
-            "limit": limit,
-            "threads": count,
-            "seed": seed,
-        }
-        for problem, n, together, present in cases
+        case.job(contestant=contestant, asks=asks, limit=limit, threads=count, seed=seed)
+        for case, present in cases
         for contestant in present
         for count in counts
     ]
     before = environment()
     lines = run_jobs(jobs, out / "latency.jsonl", workers=1, done=progress)
     rows = []
-    for problem, n, together, present in cases:
-        group = [
-            line
-            for line in lines
-            if (line["job"]["problem"], line["job"]["n"], line["job"]["batch"]) == (problem, n, together)
-        ]
+    for case, present in cases:
+        group = [line for line in lines if Case.of(line["job"]) == case]
         rows.extend(_compared([_row([x for x in group if x["job"]["contestant"] == name]) for name in present]))
     result = {
         "benchmark": "latency",
@@ -158,6 +197,8 @@ def _row(lines: Sequence[Job]) -> dict[str, Any]:
     """One contestant at one size: its better thread count, or its error."""
     job = lines[0]["job"]
     row = {name: job[name] for name in ("problem", "n", "batch")}
+    if job.get("pending", 0):
+        row["pending"] = job["pending"]
     row |= {"contestant": short(job["contestant"]), "d": PROBLEMS[job["problem"]].dim}
     answers = [line for line in lines if "answer" in line]
     if not answers:
@@ -245,7 +286,10 @@ def targets_of(row: dict[str, Any], cuda: bool) -> list[dict[str, Any]]:
     """
     found = []
     for target in TARGETS:
-        if (target.n, target.batch, target.cuda) != (row["n"], row["batch"], cuda):
+        wanted_of = (target.n, target.batch, target.pending, target.cuda)
+        if wanted_of != (row["n"], row["batch"], row.get("pending", 0), cuda):
+            continue
+        if target.problem != row["problem"] and (target.problem or not PROBLEMS[row["problem"]].is_plain):
             continue
         if target.seconds is not None:
             found.append({"seconds": target.seconds, "met": row["median"] < target.seconds, "mean_met": None})
@@ -279,6 +323,7 @@ def growth_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             row
             for row in rows
             if (row["problem"], row["contestant"], row["batch"]) == (problem, contestant, 1)
+            and not row.get("pending")
             and low <= row["n"] <= high
             and "median" in row
         ]

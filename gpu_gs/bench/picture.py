@@ -37,10 +37,12 @@ def picture(result: dict[str, Any]) -> str:
     parts: list[str] = []
     y = TOP
     used: list[str] = []
-    for problem, n, batch in dict.fromkeys((row["problem"], row["n"], row["batch"]) for row in done):
-        rows = [row for row in done if (row["problem"], row["n"], row["batch"]) == (problem, n, batch)]
+    for case in dict.fromkeys(map(_case, done)):
+        problem, n, batch, pending = case
+        rows = [row for row in done if _case(row) == case]
         scale = (WIDTH - LEFT - RIGHT) / max(row["median"] for row in rows)
         words = f"{problem}, n = {n}" + (f", {batch} candidates at once" if batch > 1 else "")
+        words += f", {pending} other trials pending" if pending else ""
         parts.append(f'<text x="10" y="{y + 4}" {FONT} font-weight="600" fill="#333">{escape(words)}</text>')
         y += 14
         for row in rows:
@@ -86,6 +88,10 @@ def picture(result: dict[str, Any]) -> str:
             "</svg>",
         ]
     )
+
+
+def _case(row: dict[str, Any]) -> tuple[str, int, int, int]:
+    return row["problem"], row["n"], row["batch"], row.get("pending", 0)
 
 
 def main() -> None:

@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench.contestants import short
-from gpu_gs.bench.entries import progress, validate
+from gpu_gs.bench.cases import Case
+from gpu_gs.bench.contestants import short, unsuited
+from gpu_gs.bench.entries import progress, suited, validate
+from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.runner import environment, read_results, run_jobs
-from gpu_gs.bench.statistics import log_difference, non_inferiority, pooled, quantile
+from gpu_gs.bench.statistics import log_difference, of_differences, pooled, quantile
 from gpu_gs.errors import ConfigError
 
-POOL = ("hartmann6", "branin", "levy4", "rosenbrock4", "ackley10")
-PROBLEMS_OF_THE_CLAIM = (*POOL, *(f"{name}-noisy" for name in POOL))
 OPPONENTS = {"ax": "reference", "optuna": "optuna"}
 EVERY = 10
 """Evaluations from one kept regret to the next."""
@@ -41,75 +41,64 @@ class Trace:
 
 
 Traces = dict[tuple[str, str, int], Trace]
-"""By contestant, problem and seed."""
+"""By contestant, case and seed."""
 
 
 def bench_regret(
-    problems: list[str],
+    cases: Sequence[Case],
     contestants: list[str],
     seeds: int,
-    evaluations: int,
-    initial: int,
     workers: int,
     out: Path,
     kept: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Simple regret after equal evaluations from the same initial points, and paired tests against the opponents.
+    """Regret after equal evaluations from the same initial points, and paired tests against the opponents.
 
     Args:
-        problems: Names of test functions.
+        cases: What to run; no two of one name.
         contestants: Those to run.
         seeds: Runs of each, with the seeds 0, 1, ...
-        evaluations: Evaluations of a run.
-        initial: Of these, Sobol points that all contestants share.
         workers: Runs at a time.
         out: The folder of the results.
         kept: Files with runs made before; those of contestants that are not to run now are taken from there.
 
     Returns:
-        ``rows``: a dict for each problem and contestant; ``pooled``: one for each contestant, over the problems;
-        ``traces``. Also written to ``out/regret.json``.
+        ``rows``: a dict for each case and contestant; ``pooled``: one for each contestant, over the cases; ``traces``.
+        Also written to ``out/regret.json``.
 
     Raises:
         ConfigError: An unknown name, or a file with runs of other lengths.
     """
-    contestants = validate(problems, contestants)
+    contestants = validate(list(dict.fromkeys(case.problem for case in cases)), contestants)
     ours = [short(name) for name in contestants]
+    by_name = {case.name: case for case in cases}
     known = {
         key: trace
         for path in kept
-        for key, trace in read_traces(path, evaluations, initial).items()
-        if key[0] not in ours and key[1] in problems and key[2] < seeds
+        for key, trace in read_traces(path, cases).items()
+        if key[0] not in ours and key[2] < seeds
     }
-    jobs = [
-        {
-            "kind": "regret",
-            "problem": problem,
-            "contestant": contestant,
-            "seed": seed,
-            "evaluations": evaluations,
-            "initial": initial,
-            "threads": 1,
-        }
-        for seed in range(seeds)
-        for problem in problems
-        for contestant in contestants
-    ]
+    present = {case.name: suited(case.problem, contestants) for case in cases}
+    jobs = [case.job(contestant, seed) for seed in range(seeds) for case in cases for contestant in present[case.name]]
     lines = run_jobs(jobs, out / "regret.jsonl", workers=workers, done=progress, forks=True)
     traces: Traces = {**known, **dict(_of_lines(lines))}
     names = list(dict.fromkeys([*ours, *(key[0] for key in known)]))
-    errors = {(x["job"]["problem"], short(x["job"]["contestant"])): x["error"] for x in lines if "error" in x}
-    rows = [_row(problem, name, traces, seeds, errors.get((problem, name))) for problem in problems for name in names]
+    errors = {(Case.of(x["job"]).name, short(x["job"]["contestant"])): x["error"] for x in lines if "error" in x}
+    rows = [
+        _row(case, name, traces, seeds, errors.get((case.name, name)))
+        for case in cases
+        for name in names
+        if unsuited(name, PROBLEMS[case.problem]) is None
+    ]
     result = {
         "benchmark": "regret",
         "environment": environment(),
-        "evaluations": evaluations,
-        "initial": initial,
+        "cases": {name: asdict(case) for name, case in by_name.items()},
         "every": EVERY,
         "seeds": seeds,
         "rows": rows,
-        "pooled": [_pooled_row(problems, name, traces, seeds) for name in names],
-        "traces": _packed(traces, problems),
+        "pooled": [_pooled_row(cases, name, traces, seeds) for name in names],
+        "traces": _packed(traces, list(by_name)),
     }
     text = json.dumps({**result, "traces": None}, indent=1).replace(
         '"traces": null', '"traces": ' + json.dumps(result["traces"], separators=(",", ":"))
@@ -121,9 +110,9 @@ def bench_regret(
 # ------------------------------------------------------------------------------------------------------ its figures
 
 
-def _row(problem: str, contestant: str, traces: Traces, seeds: int, error: str | None) -> dict[str, Any]:
-    ours = _of(traces, contestant, problem)
-    row: dict[str, Any] = {"problem": problem, "contestant": contestant, "failed": seeds - len(ours)}
+def _row(case: Case, contestant: str, traces: Traces, seeds: int, error: str | None) -> dict[str, Any]:
+    ours = _of(traces, contestant, case.name)
+    row: dict[str, Any] = {"problem": case.name, "contestant": contestant, "failed": seeds - len(ours)}
     if error is not None:
         row["error"] = error
     if not ours:
@@ -137,35 +126,39 @@ def _row(problem: str, contestant: str, traces: Traces, seeds: int, error: str |
         "kept": all(trace.kept for trace in ours.values()),
     }
     for key, opponent in OPPONENTS.items():
-        theirs = _of(traces, opponent, problem)
-        shared = sorted(set(ours) & set(theirs))
-        if contestant != opponent and len(shared) >= 2:
-            pairs = [(ours[seed].final, theirs[seed].final) for seed in shared]
-            test = non_inferiority([a for a, _ in pairs], [b for _, b in pairs])
+        differences = _differences(case, ours, _of(traces, opponent, case.name))
+        if contestant != opponent and len(differences) >= 2:
+            test = of_differences(list(differences.values()))
             row[f"against_{key}"] = {
                 **asdict(test),
                 "not_worse": test.not_worse,
-                **_in_the_median([log_difference(a, b) for a, b in pairs]),
+                **_in_the_median(list(differences.values())),
             }
     return row
 
 
-def _pooled_row(problems: list[str], contestant: str, traces: Traces, seeds: int) -> dict[str, Any]:
-    """A contestant over all problems that it and its opponent ran with two shared seeds or more.
+def _differences(case: Case, ours: Mapping[int, Trace], theirs: Mapping[int, Trace]) -> dict[int, float]:
+    """Decades from their final regret to ours, by seed."""
+    floor = PROBLEMS[case.problem].floor
+    return {
+        seed: log_difference(ours[seed].final, theirs[seed].final, floor) for seed in sorted(set(ours) & set(theirs))
+    }
+
+
+def _pooled_row(cases: Sequence[Case], contestant: str, traces: Traces, seeds: int) -> dict[str, Any]:
+    """A contestant over all cases that it and its opponent ran with two shared seeds or more.
 
     A run that failed is no pair, so the tests say nothing about it: ``failed`` counts them.
     """
-    failed = seeds * len(problems) - sum(len(_of(traces, contestant, problem)) for problem in problems)
+    cases = [case for case in cases if unsuited(contestant, PROBLEMS[case.problem]) is None]
+    runs = {case.name: _of(traces, contestant, case.name) for case in cases}
+    failed = sum(seeds - len(of_case) for of_case in runs.values())
     row: dict[str, Any] = {"contestant": contestant, "failed": failed}
     for key, opponent in OPPONENTS.items():
         if contestant == opponent:
             continue
-        differences = {}
-        for problem in problems:
-            ours, theirs = _of(traces, contestant, problem), _of(traces, opponent, problem)
-            shared = sorted(set(ours) & set(theirs))
-            if len(shared) >= 2:
-                differences[problem] = {s: log_difference(ours[s].final, theirs[s].final) for s in shared}
+        every = {case.name: _differences(case, runs[case.name], _of(traces, opponent, case.name)) for case in cases}
+        differences = {name: of_case for name, of_case in every.items() if len(of_case) >= 2}
         try:
             test = pooled(differences)
         except ValueError:
@@ -210,35 +203,55 @@ def _of_lines(lines: Sequence[Mapping[str, Any]], kept: bool = False) -> Iterato
         at = checkpoints(job["initial"], job["evaluations"])
         regrets = tuple(answer["regret"][count - 1] for count in at)
         seconds = st.median(answer["seconds"]) if answer["seconds"] else 0.0
-        yield (short(job["contestant"]), job["problem"], job["seed"]), Trace(regrets, seconds, kept)
+        yield (short(job["contestant"]), Case.of(job).name, job["seed"]), Trace(regrets, seconds, kept)
 
 
-def read_traces(path: Path, evaluations: int, initial: int) -> Traces:
-    """Runs made before: from a result (``regret.json``) or from raw answers (``regret.jsonl``).
+def read_traces(path: Path, cases: Sequence[Case]) -> Traces:
+    """Runs of the cases made before: from a result (``regret.json``) or from raw answers (``regret.jsonl``).
 
     Raises:
-        ConfigError: The file is neither, or its runs have another length.
+        ConfigError: The file is neither, or its runs of one of the cases have another length.
     """
     if not path.is_file():
         raise ConfigError([f"bench: reference: {path}: no such file"])
-    wrong = f"bench: reference: {path}: its runs do not have {evaluations} evaluations, {initial} of them initial"
+    wanted = {case.name: case for case in cases}
     if path.suffix == ".jsonl":
         lines = [line for line in read_results(path) if line["job"].get("kind") == "regret"]
-        if any((x["job"]["evaluations"], x["job"]["initial"]) != (evaluations, initial) for x in lines):
-            raise ConfigError([wrong])
-        return dict(_of_lines(lines, kept=True))
+        _refuse_other_lengths(path, wanted, [Case.of(line["job"]) for line in lines])
+        return dict(_of_lines([line for line in lines if Case.of(line["job"]).name in wanted], kept=True))
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if (stored["evaluations"], stored["initial"], stored["every"]) != (evaluations, initial, EVERY):
-            raise ConfigError([wrong])
-        return {
-            (contestant, problem, int(seed)): Trace(tuple(run["regret"]), run["seconds"], kept=True)
+        found = {
+            (contestant, name, int(seed)): Trace(tuple(run["regret"]), run["seconds"], kept=True)
             for contestant, of_contestant in stored["traces"].items()
-            for problem, of_problem in of_contestant.items()
-            for seed, run in of_problem.items()
+            for name, of_case in of_contestant.items()
+            for seed, run in of_case.items()
+            if name in wanted
         }
+        # Before there were cases, all problems of a result had the same length.
+        theirs = (
+            [Case(**case) for case in stored["cases"].values()]
+            if "cases" in stored
+            else [Case(name, stored["evaluations"], stored["initial"]) for _, name, _ in found]
+        )
+        every = stored["every"]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError([f"bench: reference: {path}: no result of gpu-gs bench regret: {error!r}"]) from None
+    if every != EVERY:
+        raise ConfigError([f"bench: reference: {path}: keeps a regret every {every} evaluations, not every {EVERY}"])
+    _refuse_other_lengths(path, wanted, theirs)
+    return found
+
+
+def _refuse_other_lengths(path: Path, wanted: Mapping[str, Case], theirs: Sequence[Case]) -> None:
+    wrong = [
+        f"bench: reference: {path}: its runs of {case.name} have {case.evaluations} evaluations, {case.initial} of them "
+        f"initial, not {wanted[case.name].evaluations} and {wanted[case.name].initial}"
+        for case in dict.fromkeys(theirs)
+        if case.name in wanted and case != wanted[case.name]
+    ]
+    if wrong:
+        raise ConfigError(wrong)
 
 
 def _packed(traces: Traces, problems: list[str]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -40,9 +40,9 @@ class NonInferiority:
         return self.upper_bound < self.margin
 
 
-def log_difference(ours: float, theirs: float) -> float:
-    """Decades from their regret to ours; negative is better."""
-    return math.log10(max(ours, FLOOR)) - math.log10(max(theirs, FLOOR))
+def log_difference(ours: float, theirs: float, floor: float = FLOOR) -> float:
+    """Decades from their regret to ours; negative is better. Regrets below ``floor`` count as it."""
+    return math.log10(max(ours, floor)) - math.log10(max(theirs, floor))
 
 
 def non_inferiority(ours: Sequence[float], theirs: Sequence[float], margin: float = 0.3) -> NonInferiority:

@@ -67,7 +67,9 @@ def milliseconds(seconds: float) -> str:
 
 
 def _size(row: dict[str, Any]) -> str:
-    return str(row["n"]) if row["batch"] == 1 else f"{row['n']} ({row['batch']} at once)"
+    unusual = [f"{row['batch']} at once"] if row["batch"] > 1 else []
+    unusual += [f"{row['pending']} pending"] if row.get("pending") else []
+    return f"{row['n']} ({', '.join(unusual)})" if unusual else str(row["n"])
 
 
 # --------------------------------------------------------------------------------------------------------- latency
@@ -114,10 +116,10 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
         )
         last = None
         for row in rows:
-            if last is not None and last != (row["n"], row["batch"]):
+            if last is not None and last != _size(row):
                 ratios.add_section()
                 more.add_section()
-            last = (row["n"], row["batch"])
+            last = _size(row)
             name = label(row["contestant"])
             if "error" in row:
                 ratios.add_row(_size(row), name, "failed")
@@ -232,9 +234,18 @@ def _memory_tables(result: dict[str, Any]) -> list[Table]:
     return [table]
 
 
+def _regret_title(result: dict[str, Any]) -> str:
+    """With the lengths of the runs where all are the same; a result made before there were cases holds them itself."""
+    lengths = {(case["evaluations"], case["initial"]) for case in result.get("cases", {"": result}).values()}
+    if len(lengths) > 1:
+        return "Regret at the end of a run"
+    ((evaluations, initial),) = lengths
+    return f"Regret after {evaluations} evaluations, {initial} of them initial"
+
+
 def _regret_tables(result: dict[str, Any]) -> list[Table]:
     single = _table(
-        f"Simple regret after {result['evaluations']} evaluations, {result['initial']} of them initial",
+        _regret_title(result),
         [
             *("problem", "contestant", "median", "worst", "s/eval", "failed"),
             *("vs Ax", "bound", "not worse", "vs Optuna", "bound", "not worse"),

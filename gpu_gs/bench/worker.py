@@ -18,8 +18,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench.contestants import build
+from gpu_gs.bench.contestants import Contestant, build
 from gpu_gs.bench.problems import PROBLEMS
+from gpu_gs.bench.spaces import Point
 
 SMALLEST = 3
 """Asks that are timed also where the limit is over sooner."""
@@ -29,8 +30,8 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
     """Asks in sequence, each told its value, from n random evaluations on.
 
     Args:
-        job: contestant, problem, n, asks, batch (candidates of an ask), limit (seconds of all asks together after
-            which no further one is timed), seed.
+        job: contestant, problem, n, asks, batch (candidates of an ask), pending (other trials that run during each
+            ask; 0 if it is missing), limit (seconds of all asks together after which no further one is timed), seed.
 
     Returns:
         ``ask`` and ``tell``: seconds of each, the tell of all its candidates; ``first``: seconds of the first ask,
@@ -43,6 +44,7 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
     points = problem.initial_points(job["n"], job["seed"])
     contestant = build(job["contestant"])
     contestant.start(problem, job["seed"], points, [problem.observe(p, i) for i, p in enumerate(points)])
+    running = _running(contestant, job.get("pending", 0))
     before = resident_mb()
     asks: list[float] = []
     tells: list[float] = []
@@ -54,10 +56,12 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
         # Ax's first ask after the initial points yields one trial: Sobol's node still decides how many.
         if k > 0 and len(candidates) != batch:
             raise RuntimeError(f"asked for {batch} candidates, got {len(candidates)}")
-        values = [problem.observe(x, job["n"] + sum(counts) + i) for i, x in enumerate(candidates)]
+        running += candidates
+        told = [running.pop(0) for _ in candidates]
+        outcomes = [problem.observe(x, job["n"] + sum(counts) + i) for i, x in enumerate(told)]
         counts.append(len(candidates))
         evaluated = time.perf_counter()
-        contestant.tell(candidates, values)
+        contestant.tell(told, outcomes)
         tells.append(time.perf_counter() - evaluated)
         asks.append(asked - started)
         if sum(asks) + sum(tells) > job["limit"] and k >= SMALLEST:
@@ -89,37 +93,52 @@ def cuda_peak_mb() -> float | None:
     return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20
 
 
+def _running(contestant: Contestant, count: int) -> list[Point]:
+    """So many points asked for, one after the other, and not told."""
+    running: list[Point] = []
+    while len(running) < count:
+        running += contestant.ask()
+    return running
+
+
 def regret(job: dict[str, Any]) -> dict[str, Any]:
     """A whole run from shared initial points.
 
     Args:
-        job: contestant, problem, seed, evaluations, initial.
+        job: contestant, problem, seed, evaluations, initial; batch (candidates of an ask, all told before the next
+            ask) and pending (other trials that run during each ask: the oldest is told after each), 1 and 0 if missing.
 
     Returns:
-        ``regret``: the simple regret (noise-free) after each evaluation; ``seconds``: of each ask plus tell.
+        ``regret``: the noise-free regret after each evaluation, in the order in which the values were told;
+        ``seconds``: of each ask plus tell; ``points``: those evaluated after the initial ones.
     """
     problem = PROBLEMS[job["problem"]]
-    seed = job["seed"]
+    seed, evaluations, batch = job["seed"], job["evaluations"], job.get("batch", 1)
     points = problem.initial_points(job["initial"], seed)
-    observed = [problem.observe(p, seed * 100_000 + i) for i, p in enumerate(points)]
-    best = [problem.true_value(p) for p in points]
     contestant = build(job["contestant"])
-    contestant.start(problem, seed, points, observed)
+    contestant.start(problem, seed, points, [problem.observe(p, seed * 100_000 + i) for i, p in enumerate(points)])
     seconds = []
-    for k in range(job["initial"], job["evaluations"]):
+    running: list[Point] = []
+    first_evaluated = len(points)
+    while len(points) < evaluations:
+        # With others pending, one a time: the first ask fills up, the last ones only wait.
+        free = job.get("pending", 0) + batch - len(running)
+        count = min(free, evaluations - len(points) - len(running))
         started = time.perf_counter()
-        (x,) = contestant.ask()
-        asked = time.perf_counter()
-        value, true = problem.observe(x, seed * 100_000 + k), problem.true_value(x)
+        asked: list[Point] = []
+        while len(asked) < count:  # Ax's first ask after the initial points yields one trial
+            asked += contestant.ask(min(batch, count - len(asked)))
+        running += asked
+        paused = time.perf_counter()
+        told = [running.pop(0) for _ in range(min(batch, len(running)))]
+        outcomes = [problem.observe(x, seed * 100_000 + len(points) + i) for i, x in enumerate(told)]
         evaluated = time.perf_counter()
-        contestant.tell([x], [value])
-        seconds.append(asked - started + time.perf_counter() - evaluated)
-        best.append(true)
-    smallest, traces = float("inf"), []
-    for value in best:
-        smallest = min(smallest, value)
-        traces.append(smallest - problem.optimum)
-    return {"regret": traces, "seconds": seconds}
+        contestant.tell(told, outcomes)
+        if asked:
+            seconds.append((paused - started + time.perf_counter() - evaluated) / len(asked))
+        points += told
+    regrets = problem.regrets([problem.true_outcomes(x) for x in points])
+    return {"regret": regrets, "seconds": seconds, "points": points[first_evaluated:]}
 
 
 def memory(job: dict[str, Any]) -> dict[str, Any]:

@@ -116,13 +116,15 @@ def test_on_cuda_stock_ax_on_cuda_is_the_opponent():
     ],
 )
 def test_the_targets_are_those_of_the_size_the_batch_and_the_device(n, batch, cuda, wanted):
-    row = {"n": n, "batch": batch, "median": 1.0, "against": {}}
+    row = {"problem": "branin", "n": n, "batch": batch, "median": 1.0, "against": {}}
     assert [target["ratio"] for target in targets_of(row, cuda)] == wanted
 
 
 def test_ten_thousand_on_cuda_has_a_target_in_seconds():
     for median, met in ((0.9, True), (1.1, False)):
-        (target,) = targets_of({"n": 10_000, "batch": 1, "median": median, "against": {}}, cuda=True)
+        (target,) = targets_of(
+            {"problem": "branin", "n": 10_000, "batch": 1, "median": median, "against": {}}, cuda=True
+        )
         assert (target["seconds"], target["met"]) == (1.0, met)
 
 
@@ -156,3 +158,55 @@ def test_the_markdown_of_a_result_is_tables_of_equal_columns():
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
         assert sum(line.startswith("|-") or line.startswith("|:") for line in lines) == (1 if lines else 0)
+
+
+@pytest.mark.parametrize(
+    ("problem", "n", "batch", "pending", "wanted"),
+    [
+        ("hartmann6-linear", 50, 1, 0, [50]),
+        ("hartmann6-linear", 200, 1, 0, [50]),
+        ("constrained-hartmann6", 200, 1, 0, [20]),
+        ("hartmann6-two", 200, 1, 0, [20]),
+        ("hartmann6-mixed", 200, 1, 0, [8]),
+        ("ackley20", 200, 1, 0, [15]),
+        ("hartmann6", 200, 1, 3, [15]),
+        *((name, 200, 8, 0, [20]) for name in ("hartmann6", "hartmann6-linear", "constrained-hartmann6")),
+        *((name, 200, 8, 0, [20]) for name in ("hartmann6-two", "hartmann6-mixed")),
+        ("hartmann6", 200, 1, 0, []),
+        ("hartmann6-linear", 100, 1, 0, []),
+    ],
+)
+def test_every_kind_of_problem_has_its_target_and_no_other(problem, n, batch, pending, wanted):
+    row = {"problem": problem, "n": n, "batch": batch, "pending": pending, "median": 1.0, "against": {}}
+    found = [target["ratio"] for target in targets_of(row, cuda=False)]
+    assert found == wanted
+    assert (latency.Case(problem, n, batch, pending) in latency.KINDS) == bool(wanted)
+
+
+def test_a_job_without_pending_trials_is_that_of_older_answers():
+    rest = {"contestant": "fast", "asks": 20, "limit": 600.0, "threads": 1, "seed": 0}
+    job = {"kind": "latency", "problem": "branin", "n": 50, "batch": 1, **rest}
+    assert latency.Case("branin", 50).job(**rest) == job
+    for case in latency.KINDS:
+        assert latency.Case.of(case.job(**rest)) == case
+
+
+def test_the_suite_of_kinds_runs_its_cases_each_with_the_contestants_that_take_it(monkeypatch, tmp_path):
+    def answered(jobs, *rest, **more):
+        return [
+            {**line(job["contestant"], [20.0 if job["contestant"] == "reference" else 1.0]), "job": job} for job in jobs
+        ]
+
+    monkeypatch.setattr(latency, "run_jobs", answered)
+    monkeypatch.setattr("gpu_gs.bench.entries.missing", lambda name: None)
+    monkeypatch.setattr(latency, "draw", lambda *rest: None)
+    result = latency.bench_latency(
+        [], contestants=["reference", "fast", "optuna"], threads=[1], out=tmp_path, kinds=True
+    )
+    ours = [row for row in result["rows"] if row["contestant"] == "fast"]
+    assert len(ours) == len(latency.KINDS) == 12
+    assert all(row["against"]["ax"]["median"] == 20.0 for row in ours)
+    met = {(row["problem"], row["n"], row["batch"]): row["targets"][0]["met"] for row in ours}
+    assert not met["hartmann6-linear", 50, 1] and met["hartmann6-two", 200, 8] and met["hartmann6-mixed", 200, 1]
+    assert {row["problem"] for row in result["rows"] if row["contestant"] == "optuna"} == {"hartmann6", "ackley20"}
+    assert "200 (3 pending)" in markdown(result) and "50x Ax: NOT met" in markdown(result)

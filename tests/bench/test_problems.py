@@ -1,23 +1,262 @@
-"""Benchmark problems: their optimum, their noise and their initial points."""
+"""Benchmark problems: their optima, feasibility, regret, noise and initial points, against BoTorch's and Ax's own."""
 
+import itertools
+import math
+
+import ax.benchmark.problems.synthetic.discretized.mixed_integer as discrete
+import botorch.test_functions.multi_objective as multi_objective
+import botorch.test_functions.synthetic as synthetic
+import numpy as np
 import pytest
+import torch
+from scipy.optimize import minimize
 
 from gpu_gs.bench.problems import PROBLEMS
 
+SINGLE = [name for name, problem in PROBLEMS.items() if problem.reference_point is None]
+SEVERAL = [name for name in PROBLEMS if name not in SINGLE]
+HARTMANN = [0.20168951, 0.15001069, 0.47687397, 0.27533243, 0.31165162, 0.65730053]
+
+
+def tensor(points):
+    return torch.tensor(points, dtype=torch.double)
+
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_no_point_is_below_the_optimum_and_all_are_inside(name):
+def test_no_feasible_point_is_below_the_optimum_and_all_are_inside(name):
     problem = PROBLEMS[name]
     points = problem.initial_points(64, seed=0)
-    for point in points:
+    rng = np.random.default_rng(0)
+    for point in [*points, *(problem.space.random_point(rng) for _ in range(16))]:
         assert len(point) == problem.dim
-        assert all(low <= x <= high for x, (low, high) in zip(point, problem.bounds, strict=True))
-        assert problem.true_value(point) >= problem.optimum - 1e-6
+        assert problem.space.contains(point, tolerance=0.0)
+    regrets = problem.regrets([problem.true_outcomes(x) for x in points])
+    assert regrets == sorted(regrets, reverse=True)
+    assert regrets[-1] >= -1e-6
 
 
 def test_the_optimum_of_hartmann_is_reached_at_its_published_minimizer():
-    best = [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]
-    assert PROBLEMS["hartmann6"].true_value(best) == pytest.approx(PROBLEMS["hartmann6"].optimum, abs=1e-4)
+    problem = PROBLEMS["hartmann6"]
+    assert problem.regrets([problem.true_outcomes(HARTMANN)]) == pytest.approx([0.0], abs=1e-4)
+    constrained = PROBLEMS["constrained-hartmann6"]
+    outcomes = constrained.true_outcomes(HARTMANN)
+    assert outcomes["c0"] == pytest.approx(1 - math.hypot(*HARTMANN))
+    assert outcomes["c0"] > 0  # so that both have the same optimum
+    assert constrained.regrets([outcomes]) == pytest.approx([0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("pressurevessel", synthetic.PressureVessel),
+        ("speedreducer", synthetic.SpeedReducer),
+        ("constrained-hartmann6", synthetic.ConstrainedHartmann),
+    ],
+)
+def test_outcome_constraints_are_those_of_botorch(name, cls):
+    problem, function = PROBLEMS[name], cls()
+    points = problem.initial_points(200, seed=0)
+    outcomes = [problem.true_outcomes(x) for x in points]
+    feasible = function.is_feasible(tensor(points)).tolist()
+    assert [all(each[c] >= 0 for c in problem.constraints) for each in outcomes] == feasible
+    values = function(tensor(points)).tolist()
+    assert [each["f"] for each in outcomes] == pytest.approx(values)
+    best = [min([v for v, ok in zip(values[:k], feasible[:k], strict=True) if ok], default=None) for k in range(1, 201)]
+    penalty = function.worst_feasible_value - problem.optimum
+    expected = [penalty if b is None else b - problem.optimum for b in best]
+    assert problem.regrets(outcomes) == pytest.approx(expected)
+
+
+def test_the_optimum_of_the_pressure_vessel_by_enumeration_of_its_thicknesses():
+    """For each pair of rounded thicknesses the radius is searched on a fine grid; the length follows from the volume,
+    and the thicknesses that are constrained may be half a step thicker than those that cost."""
+    found = []
+    for first, second in itertools.product(range(24), repeat=2):
+        x1, x2 = first * 0.0625, second * 0.0625
+        largest = min((x1 + 0.03125) / 0.0193, (x2 + 0.03125) / 0.00954, 50.0)
+        x3 = np.linspace(10, max(largest, 10), 100_001)
+        x4 = np.maximum((1296000 - 4 / 3 * np.pi * x3**3) / (np.pi * x3**2), 150)
+        cost = 0.6224 * x1 * x3 * x4 + 1.7781 * x2 * x3**2 + 3.1661 * x1**2 * x4 + 19.84 * x1**2 * x3
+        found.append(np.min(np.where((x4 <= 200) & (x3 <= largest), cost, np.inf)))
+    assert min(found) == pytest.approx(PROBLEMS["pressurevessel"].optimum, rel=1e-6)
+    outcomes = PROBLEMS["pressurevessel"].true_outcomes([0.781249, 0.406, 40.4792, 197.791])
+    assert min(outcomes[f"c{i}"] for i in range(4)) >= 0
+    assert outcomes["f"] == pytest.approx(min(found), rel=1e-4)
+
+
+def test_the_optimum_of_the_speed_reducer_is_feasible_and_local_searches_find_no_better_one():
+    problem, function = PROBLEMS["speedreducer"], synthetic.SpeedReducer()
+    low, high = function.bounds.numpy()
+    scale = np.array([1, 1, 1, 1, 1100, 850, 40, 5, 12, 1, 1.0])
+
+    def value(u):
+        x = tensor(low + u * (high - low)).requires_grad_()
+        y = function._evaluate_true(x) / 1000
+        y.backward()
+        return y.item(), x.grad.numpy() * (high - low)
+
+    def slack(u):
+        return function._evaluate_slack_true(tensor(low + u * (high - low))).numpy() / scale
+
+    def jacobian(u):
+        x = tensor(low + u * (high - low))
+        return (
+            torch.autograd.functional.jacobian(function._evaluate_slack_true, x).numpy() * (high - low) / scale[:, None]
+        )
+
+    rng = np.random.default_rng(0)
+    found = [
+        minimize(
+            value, rng.uniform(size=7), jac=True, method="SLSQP", bounds=[(0, 1)] * 7,
+            constraints={"type": "ineq", "fun": slack, "jac": jacobian}, options={"ftol": 1e-12, "maxiter": 200},
+        )
+        for _ in range(5)
+    ]  # fmt: skip
+    assert min(1000 * each.fun for each in found if slack(each.x).min() > -1e-9) == pytest.approx(problem.optimum)
+    assert problem.optimum == pytest.approx(function.optimal_value)
+
+
+def test_the_optimum_of_hartmann_with_linear_constraints_meets_the_conditions_of_optimality_and_is_the_best_found():
+    problem, function = PROBLEMS["hartmann6-linear"], synthetic.Hartmann(dim=6)
+    x = [0.1761613865, 0.1123017706, 0.4115368436, 0.3606625145, 0.2606625147, 0.6594004214]
+    assert problem.space.contains(x, tolerance=1e-8)
+    assert problem.true_outcomes(x)["f"] == pytest.approx(problem.optimum, abs=1e-8)
+    assert not problem.space.contains(HARTMANN)
+    normals = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, -1, 1, 0]], dtype=float)
+
+    def value(x):
+        point = tensor(x).requires_grad_()
+        y = function(point[None])[0]
+        y.backward()
+        return y.item(), point.grad.numpy()
+
+    # Both constraints are active with negative gradients in their cone: a Karush-Kuhn-Tucker point.
+    multipliers, residual, _, _ = np.linalg.lstsq(normals.T, -value(x)[1], rcond=None)
+    assert (multipliers > 0).all()
+    assert residual.item() < 1e-10
+    bounds = np.array([constraint.bound for constraint in problem.space.constraints])
+    linear = {"type": "ineq", "fun": lambda x: bounds - normals @ x, "jac": lambda x: -normals}
+    for start in problem.initial_points(32, seed=1):
+        found = minimize(
+            value, start, jac=True, method="SLSQP", bounds=[(0, 1)] * 6, constraints=linear, options={"ftol": 1e-12}
+        )
+        assert found.fun >= problem.optimum - 1e-7
+
+
+def test_the_optimum_of_the_discrete_hartmann_by_enumeration():
+    """All 6,400 discrete parts, each with a grid over the continuous ones; the best are polished."""
+    problem, function = PROBLEMS["hartmann6-discrete"], synthetic.Hartmann(dim=6)
+    steps = [torch.arange(k, dtype=torch.double) / (k - 1) for k in (4, 4, 20, 20)]
+    parts = torch.cartesian_prod(*steps)  # shape: (6400, 4)
+    grid = torch.cartesian_prod(*[torch.linspace(0, 1, 12, dtype=torch.double)] * 2)
+    values = torch.stack([function(torch.cat([parts, p.expand(len(parts), 2)], 1)) for p in grid], 1).min(1)
+
+    def polished(i):
+        start = grid[values.indices[i]].numpy()
+        return minimize(
+            lambda z: function(torch.cat([parts[i], tensor(z)])[None]).item(), start, bounds=[(0, 1)] * 2, tol=1e-12
+        ).fun
+
+    best = min(polished(i) for i in values.values.topk(20, largest=False).indices.tolist())
+    assert best == pytest.approx(problem.optimum, abs=1e-6)
+
+
+def test_the_optimum_of_the_discrete_rosenbrock_by_enumeration():
+    """Every discrete part's own terms bound the value from below; only those below the optimum are searched."""
+    problem, function = PROBLEMS["rosenbrock10-discrete"], synthetic.Rosenbrock(dim=10)
+    parts = torch.cartesian_prod(*[tensor([-5.0, 0.0, 5.0, 10.0])] * 6)
+    (promising,) = torch.nonzero(synthetic.Rosenbrock(dim=6)._evaluate_true(parts) < problem.optimum, as_tuple=True)
+    assert [parts[i].tolist() for i in promising] == [[0.0] * 6]
+
+    def value(z):
+        x = tensor([[*[0.0] * 6, *z]]).requires_grad_()
+        y = function(x)[0]
+        y.backward()
+        return y.item(), x.grad[0, 6:].numpy()
+
+    rng = np.random.default_rng(0)
+    starts = [np.zeros(4), *(rng.uniform(-5, 10, 4) for _ in range(10))]
+    best = min(minimize(value, start, jac=True, bounds=[(-5, 10)] * 4, tol=1e-12).fun for start in starts)
+    assert best == pytest.approx(problem.optimum, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["hartmann", "rosenbrock"])
+def test_discrete_problems_are_those_of_ax(name):
+    problem = PROBLEMS[{"hartmann": "hartmann6-discrete", "rosenbrock": "rosenbrock10-discrete"}[name]]
+    theirs = getattr(discrete, f"get_discrete_{name}")()
+    function = {"hartmann": synthetic.Hartmann(dim=6), "rosenbrock": synthetic.Rosenbrock(dim=10)}[name]
+    bounds = [(p.lower, p.upper) for p in theirs.search_space.parameters.values()]
+    assert [(p.low, p.high) for p in problem.space.parameters] == bounds
+    assert theirs.optimization_config.objective.minimize
+    low, high = function.bounds
+    for x in problem.initial_points(8, seed=0):
+        assert theirs.search_space.check_membership(dict(zip(theirs.search_space.parameters, x, strict=True)))
+        unit = tensor([(value - a) / (b - a) for value, (a, b) in zip(x, bounds, strict=True)])
+        assert problem.true_outcomes(x)["f"] == pytest.approx(function((low + unit * (high - low))[None]).item())
+
+
+def test_the_mixed_ackley_has_its_optimum_at_a_point_of_its_space_off_the_bounds():
+    problem = PROBLEMS["ackleymixed"]
+    (optimizer,) = problem.definition.optimizers
+    x = [*(int(v) for v in optimizer[:10]), *optimizer[10:]]
+    assert problem.space.contains(x)
+    assert all(0.01 < v < 0.99 for v in x[10:])
+    assert problem.regrets([problem.true_outcomes(x)]) == pytest.approx([0.0], abs=1e-12)
+
+
+def dominated_share(values, reference, low, draws=200_000):
+    """The hypervolume by Monte Carlo over the box from ``low`` to the reference point."""
+    rng = np.random.default_rng(0)
+    samples = rng.uniform(low, reference, (draws, len(reference)))
+    covered = np.zeros(draws, dtype=bool)
+    for value in values:
+        covered |= (samples >= value).all(1)
+    return covered.mean() * np.prod(np.subtract(reference, low))
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_hypervolumes_are_those_of_the_feasible_points_for_minimization(name):
+    problem = PROBLEMS[name]
+    outcomes = [problem.true_outcomes(x) for x in problem.initial_points(40, seed=3)]
+    feasible = [each for each in outcomes if all(each[c] >= 0 for c in problem.constraints)]
+    values = np.array([[each[f] for f in problem.objectives] for each in feasible])
+    expected = dominated_share(values, problem.reference_point, values.min(0))
+    assert problem.optimum - problem.regrets(outcomes)[-1] == pytest.approx(expected, rel=0.05)
+    assert problem.regrets(outcomes)[0] <= problem.optimum
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("branincurrin", multi_objective.BraninCurrin()),
+        ("dtlz2", multi_objective.DTLZ2(dim=6, num_objectives=3)),
+        ("vehiclesafety", multi_objective.VehicleSafety()),
+        ("constrained-branincurrin", multi_objective.ConstrainedBraninCurrin()),
+    ],
+)
+def test_objectives_and_their_reference_point_are_those_of_botorch(name, function):
+    problem = PROBLEMS[name]
+    assert problem.reference_point == pytest.approx(function.ref_point.tolist(), abs=0)
+    assert problem.optimum == function.max_hv
+    x = problem.initial_points(3, seed=0)[2]
+    outcomes = problem.true_outcomes(x)
+    assert [outcomes[f] for f in problem.objectives] == pytest.approx(function(tensor([x]))[0].tolist())
+    if problem.constraints:
+        assert [outcomes[c] for c in problem.constraints] == function.evaluate_slack(tensor([x]))[0].tolist()
+
+
+def test_points_on_the_front_of_dtlz2_approach_its_largest_hypervolume():
+    problem = PROBLEMS["dtlz2"]
+    angles = np.linspace(0, 1, 6)
+    points = [[float(a), float(b), *[0.5] * 4] for a, b in itertools.product(angles, repeat=2)]
+    regret = problem.regrets([problem.true_outcomes(x) for x in points])[-1]
+    assert 0 <= regret < 0.25 * problem.optimum
+
+
+def test_the_mixed_hartmann_is_hartmann_at_the_levels_of_its_choices():
+    x = [0.2, 0.15, 0.48, 3, "c", "p"]
+    expected = synthetic.Hartmann(dim=6)(tensor([[0.2, 0.15, 0.48, 0.3, 0.8, 0.66]])).item()
+    assert PROBLEMS["hartmann6-mixed"].true_outcomes(x) == {"f": expected}
 
 
 def test_initial_points_are_a_function_of_the_seed():
@@ -31,4 +270,5 @@ def test_noise_is_a_function_of_its_seed_and_absent_where_none_is_declared():
     noisy, exact = PROBLEMS["branin-noisy"], PROBLEMS["branin"]
     x = [0.0, 1.0]
     assert noisy.observe(x, 1) == noisy.observe(x, 1) != noisy.observe(x, 2)
-    assert exact.observe(x, 1) == exact.true_value(x) == noisy.true_value(x)
+    assert exact.observe(x, 1) == exact.true_outcomes(x) == noisy.true_outcomes(x)
+    assert noisy.observe(x, 1)["f"] - exact.observe(x, 1)["f"] == pytest.approx(np.random.default_rng(1).normal())

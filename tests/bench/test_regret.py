@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gpu_gs.bench.cases import KINDS, SUITES, Case, cases_of
+from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.regret import bench_regret, checkpoints, read_traces
 from gpu_gs.bench.tables import show
 from gpu_gs.errors import ConfigError
@@ -25,8 +27,12 @@ def write_runs(path, contestant, problems, final, seeds=SEEDS, evaluations=EVALU
                 file.write(json.dumps({"job": job, "answer": {"regret": regret, "seconds": [0.1, 0.3]}}) + "\n")
 
 
+def cases(problems):
+    return [Case(name, EVALUATIONS, INITIAL) for name in problems]
+
+
 def run(problems, out, kept, contestants=(), seeds=SEEDS):
-    return bench_regret(list(problems), list(contestants), seeds, EVALUATIONS, INITIAL, 1, out, kept=kept)
+    return bench_regret(cases(problems), list(contestants), seeds, 1, out, kept=kept)
 
 
 @pytest.fixture
@@ -88,12 +94,13 @@ def test_unfinished_runs_pool_over_what_is_there(made_up, tmp_path):
 
 def test_runs_of_another_length_and_what_is_no_result_are_refused(tmp_path):
     write_runs(tmp_path / "long.jsonl", "reference", ["branin"], lambda p, s: 1.0, evaluations=9)
-    with pytest.raises(ConfigError, match="7 evaluations"):
-        read_traces(tmp_path / "long.jsonl", EVALUATIONS, INITIAL)
+    with pytest.raises(ConfigError, match="branin have 9 evaluations, 5 of them initial, not 7 and 5"):
+        read_traces(tmp_path / "long.jsonl", cases(["branin"]))
+    assert read_traces(tmp_path / "long.jsonl", cases(["levy4"])) == {}
     (tmp_path / "other.json").write_text('{"rows": []}')
     for name in ("other.json", "missing.json"):
         with pytest.raises(ConfigError, match=name):
-            read_traces(tmp_path / name, EVALUATIONS, INITIAL)
+            read_traces(tmp_path / name, cases(["branin"]))
 
 
 def test_kept_regrets_are_at_the_initial_points_every_ten_evaluations_and_at_the_end():
@@ -110,3 +117,53 @@ def test_the_result_of_ten_problems_and_three_contestants_is_small(tmp_path):
         write_runs(path, contestant, names, lambda p, s: math.exp(rng.normal()), seeds=20)
     run(names, tmp_path / "out", [path], seeds=20)
     assert (tmp_path / "out" / "regret.json").stat().st_size < 300_000
+
+
+def test_jobs_of_runs_without_batches_are_those_of_older_answers():
+    job = {"kind": "regret", "problem": "branin", "contestant": "fast", "seed": 3}
+    job |= {"evaluations": 60, "initial": 10, "threads": 1}
+    assert Case("branin").job("fast", 3) == job
+    for case in KINDS:
+        assert Case.of(case.job("fast", 0)) == case
+
+
+def test_a_result_without_cases_stands_in_as_well(made_up, tmp_path):
+    problems, _, path = made_up
+    run(problems, tmp_path / "one", [path])
+    result = json.loads((tmp_path / "one" / "regret.json").read_text())
+    old = {**result, "evaluations": EVALUATIONS, "initial": INITIAL}
+    del old["cases"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    now, before = (read_traces(p, cases(problems)) for p in (tmp_path / "one" / "regret.json", tmp_path / "old.json"))
+    assert now == before != {}
+    with pytest.raises(ConfigError, match="branin have 7 evaluations"):
+        read_traces(tmp_path / "old.json", [Case("branin", 8, INITIAL)])
+
+
+def test_cases_are_named_by_problem_and_way_to_ask_and_can_be_changed():
+    assert cases_of("claim") == list(SUITES["claim"].cases)
+    assert [case.name for case in cases_of("kinds")][-3:] == [
+        "hartmann6-batch4", "hartmann6-batch8", "hartmann6-pending4",
+    ]  # fmt: skip
+    (case,) = cases_of("claim", ["hartmann6"])
+    assert (case.evaluations, case.initial, case.batch) == (60, 10, 1)
+    (case,) = cases_of("claim", ["hartmann6-batch4"], evaluations=20)
+    assert (case.problem, case.evaluations, case.initial, case.batch) == ("hartmann6", 20, 14, 4)
+    (case,) = cases_of("kinds", ["pressurevessel"], batch=2, pending=3)
+    assert case.name == "pressurevessel-batch2-pending3"
+    assert cases_of("claim", ["nobody"]) == [Case("nobody")]
+
+
+@pytest.mark.parametrize("case", KINDS, ids=lambda case: case.name)
+def test_the_suite_of_kinds_has_room_to_search_from_as_many_points_as_two_for_each_degree_of_freedom(case):
+    assert case.initial == min(2 * (PROBLEMS[case.problem].dim + 1), 20)
+    assert 30 <= case.evaluations - case.initial <= 48
+    assert (case.evaluations - case.initial) % case.batch == 0
+
+
+def test_a_contestant_is_not_charged_for_problems_it_cannot_take(tmp_path):
+    write_runs(tmp_path / "kept.jsonl", "optuna", ["branin"], lambda p, s: 1.0)
+    result = run(["branin", "branincurrin"], tmp_path / "out", [tmp_path / "kept.jsonl"])
+    (row,) = [row for row in result["pooled"] if row["contestant"] == "optuna"]
+    assert row["failed"] == 0
+    assert [row["problem"] for row in result["rows"]] == ["branin"]

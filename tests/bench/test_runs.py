@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from gpu_gs.bench.cases import Case
 from gpu_gs.bench.entries import validate
 from gpu_gs.bench.latency import bench_latency
 from gpu_gs.bench.memory import bench_memory
@@ -50,7 +51,7 @@ def test_several_candidates_at_once_a_limit_and_a_contestant_that_crashes(tmp_pa
 
 
 def test_regret_of_paired_runs_from_the_same_initial_points(tmp_path, capsys):
-    result = bench_regret(["branin"], ["random", "fast"], seeds=2, evaluations=7, initial=5, workers=2, out=tmp_path)
+    result = bench_regret([Case("branin", 7, 5)], ["random", "fast"], seeds=2, workers=2, out=tmp_path)
     random, fast = result["rows"]
     assert random["failed"] == fast["failed"] == 0
     lines = list(read_results(tmp_path / "regret.jsonl"))

@@ -1,0 +1,149 @@
+"""Search spaces of benchmark problems: parameters of several kinds and linear constraints on the numbers among them.
+
+x     a point: a list with a value for each parameter, in the problem's own units (a float, an int, or a choice's value)
+u     a row of the unit cube, mapped to a point coordinate by coordinate
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Value = float | int | str
+Point = list[Any]
+"""A ``Value`` for each parameter; as Any, since arithmetic on a point of floats is common."""
+
+DRAWS = 4096
+"""Rows of a Sobol sequence drawn at a time where linear constraints leave some of them out."""
+
+MOST_DRAWS = 2**22
+"""Draws after which the feasible share counts as too small."""
+
+
+@dataclass(frozen=True)
+class Float:
+    """A number between two bounds."""
+
+    low: float
+    high: float
+
+    def at(self, u: float) -> float:
+        return self.low + (self.high - self.low) * u
+
+    def draw(self, rng: Any) -> float:
+        return float(rng.uniform(self.low, self.high))
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, float) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number between two bounds, both included."""
+
+    low: int
+    high: int
+
+    def at(self, u: float) -> int:
+        return min(self.low + int(u * (self.high - self.low + 1)), self.high)
+
+    def draw(self, rng: Any) -> int:
+        return int(rng.integers(self.low, self.high + 1))
+
+    def holds(self, value: Any) -> bool:
+        return type(value) is int and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values; ``ordered`` says whether their order means something."""
+
+    values: tuple[Value, ...]
+    ordered: bool = False
+
+    def at(self, u: float) -> Value:
+        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+
+    def draw(self, rng: Any) -> Value:
+        return self.values[int(rng.integers(len(self.values)))]
+
+    def holds(self, value: Any) -> bool:
+        return value in self.values
+
+
+Parameter = Float | Int | Choice
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """The linear constraint: the sum of weights[i] x[i] is at most ``bound``."""
+
+    weights: Mapping[int, float]
+    bound: float
+
+    def excess(self, x: Sequence[Any]) -> float:
+        """By how much x violates it; not above zero where it holds."""
+        return sum(weight * x[i] for i, weight in self.weights.items()) - self.bound
+
+
+@dataclass(frozen=True)
+class Space:
+    """The parameters, called x0, x1, ..., and the linear constraints on them."""
+
+    parameters: tuple[Parameter, ...]
+    constraints: tuple[AtMost, ...] = field(default=())
+
+    @property
+    def names(self) -> list[str]:
+        return [f"x{i}" for i in range(len(self.parameters))]
+
+    @property
+    def is_box(self) -> bool:
+        """Whether there are only floats, without constraints."""
+        return not self.constraints and all(isinstance(p, Float) for p in self.parameters)
+
+    def contains(self, x: Sequence[Any], tolerance: float = 1e-9) -> bool:
+        """Whether x has values of the right kinds inside the bounds, and meets the constraints up to ``tolerance``."""
+        inside = len(x) == len(self.parameters) and all(p.holds(v) for p, v in zip(self.parameters, x, strict=True))
+        return inside and all(c.excess(x) <= tolerance for c in self.constraints)
+
+    def initial_points(self, count: int, seed: int) -> list[Point]:
+        """The first points of a scrambled Sobol sequence that meet the constraints.
+
+        Raises:
+            ValueError: Too few do.
+        """
+        points: list[Point] = []
+        for row in self._sobol(count, seed):
+            x = [p.at(u) for p, u in zip(self.parameters, row, strict=True)]
+            if all(c.excess(x) <= 0 for c in self.constraints):
+                points.append(x)
+            if len(points) == count:
+                return points
+        raise ValueError(f"{len(points)} of {MOST_DRAWS} points meet the constraints, {count} are wanted")
+
+    def _sobol(self, count: int, seed: int) -> Iterator[list[float]]:
+        import torch
+
+        engine = torch.quasirandom.SobolEngine(  # type: ignore[no-untyped-call]
+            len(self.parameters), scramble=True, seed=seed
+        )
+        drawn = 0
+        while drawn < MOST_DRAWS:
+            size = DRAWS if self.constraints else count
+            yield from engine.draw(size, dtype=torch.double).tolist()
+            drawn += size
+
+    def random_point(self, rng: Any) -> Point:
+        """A uniform random point.
+
+        Args:
+            rng: A numpy generator.
+
+        Raises:
+            ValueError: None of many draws meets the constraints.
+        """
+        for _ in range(MOST_DRAWS):
+            x = [p.draw(rng) for p in self.parameters]
+            if all(c.excess(x) <= 0 for c in self.constraints):
+                return x
+        raise ValueError(f"none of {MOST_DRAWS} random points meets the constraints")

@@ -1,0 +1,54 @@
+"""Search spaces of benchmark problems: what is inside, and that points drawn are."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from gpu_gs.bench.spaces import AtMost, Choice, Float, Int, Space
+
+MIXED = Space((Float(-1.0, 3.0), Int(2, 4), Choice(("a", "b", "c")), Choice((0, 1))))
+
+
+def test_a_point_outside_has_a_value_of_another_kind_or_beyond_a_bound():
+    assert MIXED.contains([0.0, 2, "a", 1])
+    for wrong in (
+        [3.1, 2, "a", 1],
+        [0.0, 5, "a", 1],
+        [0.0, 2.0, "a", 1],
+        [0.0, 2, "d", 1],
+        [0, 2, "a", 1],
+        [0.0, 2, "a"],
+    ):
+        assert not MIXED.contains(wrong)
+
+
+def test_discrete_values_are_drawn_equally_often_their_bounds_included():
+    points = MIXED.initial_points(1200, seed=0)
+    for column, values in ((1, (2, 3, 4)), (2, ("a", "b", "c"))):
+        counts = Counter(x[column] for x in points)
+        assert set(counts) == set(values)
+        assert all(abs(count - 400) < 40 for count in counts.values())
+    assert [p.at(u) for p in MIXED.parameters for u in (0.0, 1.0)] == [-1.0, 3.0, 2, 4, "a", "c", 0, 1]
+
+
+def test_points_meet_linear_constraints_and_do_not_depend_on_their_number():
+    space = Space(
+        (Float(0.0, 1.0), Float(0.0, 1.0), Int(0, 3)), (AtMost({0: 1.0, 1: 2.0}, 0.5), AtMost({2: -1.0}, -2.0))
+    )
+    points = space.initial_points(300, seed=0)
+    rng = np.random.default_rng(0)
+    for x in [*points, *(space.random_point(rng) for _ in range(50))]:
+        assert x[0] + 2 * x[1] <= 0.5 and x[2] >= 2
+    assert space.initial_points(7, seed=0) == points[:7]
+    assert not space.is_box and not MIXED.is_box and Space((Float(0.0, 1.0),)).is_box
+    assert not space.contains([0.5, 0.1, 2])
+
+
+def test_a_space_without_a_point_is_an_error(monkeypatch):
+    monkeypatch.setattr("gpu_gs.bench.spaces.MOST_DRAWS", 5000)
+    empty = Space((Float(0.0, 1.0),), (AtMost({0: 1.0}, -1.0),))
+    with pytest.raises(ValueError, match="meet the constraints"):
+        empty.initial_points(1, seed=0)
+    with pytest.raises(ValueError, match="meets the constraints"):
+        empty.random_point(np.random.default_rng(0))
