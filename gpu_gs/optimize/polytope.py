@@ -11,6 +11,7 @@ ellipsoid {z : z^T Hess z <= 1} around it lies in the polytope, and stretched by
 polytope (Nesterov & Nemirovskii 1994). In its units the polytope is round enough for random walks, however thin it was.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,6 +40,7 @@ EMPTY = 1e-9
 NEWTON_STEPS = 60
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,19 @@ class Constraints:
     Attributes:
         inequalities: Indices, coefficients and right-hand side of each ``sum >= rhs``.
         equalities: The same of each ``sum = rhs``.
+        names: Names of the coordinates, for messages.
     """
 
     inequalities: tuple[tuple[tuple[int, ...], tuple[float, ...], float], ...] = ()
     equalities: tuple[tuple[tuple[int, ...], tuple[float, ...], float], ...] = ()
+    names: tuple[str, ...] | None = None
 
     @classmethod
     def of(
         cls,
         inequality_constraints: Sequence[BotorchConstraint] | None,
         equality_constraints: Sequence[BotorchConstraint] | None,
+        names: Sequence[str] | None = None,
     ) -> "Constraints | None":
         """From BoTorch's tuples; None if there are none.
 
@@ -70,25 +75,27 @@ class Constraints:
             for indices, coefficients, rhs in constraints or ():
                 indices, coefficients = torch.as_tensor(indices), torch.as_tensor(coefficients)
                 if indices.dim() != 1:
-                    raise UnsupportedError("Constraints between candidates are not supported, only those on each point.")
+                    raise UnsupportedError(
+                        "Constraints between candidates are not supported, only those on each point."
+                    )
                 rows.append((tuple(indices.tolist()), tuple(coefficients.double().tolist()), float(rhs)))
             return tuple(rows)
 
-        made = cls(plain(inequality_constraints), plain(equality_constraints))
-        return made if made.inequalities or made.equalities else None
+        inequalities, equalities = plain(inequality_constraints), plain(equality_constraints)
+        return cls(inequalities, equalities, tuple(names) if names else None) if inequalities or equalities else None
 
-    def text(self, names: Sequence[str] | None = None) -> list[str]:
-        """A line for each constraint."""
+    def __str__(self) -> str:
 
         def line(row: tuple[tuple[int, ...], tuple[float, ...], float], relation: str) -> str:
             indices, coefficients, rhs = row
             terms = (
-                f"{coefficient:g} {names[index] if names else f'x[{index}]'}"
+                f"{coefficient:g} {self.names[index] if self.names else f'x[{index}]'}"
                 for index, coefficient in zip(indices, coefficients, strict=True)
             )
             return f"{' + '.join(terms)} {relation} {rhs:g}".replace("+ -", "- ")
 
-        return [line(row, ">=") for row in self.inequalities] + [line(row, "=") for row in self.equalities]
+        rows = [(row, ">=") for row in self.inequalities] + [(row, "=") for row in self.equalities]
+        return "; ".join(line(row, relation) for row, relation in rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +132,6 @@ class Polytope:
         upper: Tensor,
         constraints: Constraints,
         discrete: Mapping[int, Tensor] | None = None,
-        names: Sequence[str] | None = None,
     ) -> "Polytope":
         """The polytope of bounds (fixed coordinates have equal ones) and constraints, made once and kept.
 
@@ -134,7 +140,6 @@ class Polytope:
             upper: Upper bounds. shape: (d,)
             constraints: The constraints.
             discrete: Allowed values of discrete coordinates. Whether they leave a point is not looked at here.
-            names: Names of the coordinates, for messages.
 
         Raises:
             InfeasibilityError: There is no such point.
@@ -144,7 +149,7 @@ class Polytope:
         try:
             return _made(low, high, constraints, indices, lower.dtype, lower.device)
         except _EmptyError as error:
-            raise InfeasibilityError(f"{error}: {'; '.join(constraints.text(names))}.") from None
+            raise InfeasibilityError(f"{error}: {constraints}.") from None
 
     def to_units(self, X: Tensor) -> Tensor:
         return (X - self.lower) / self.width
@@ -230,16 +235,16 @@ def _made(
     )
 
 
-def _rows(lower: Array, width: Array, free: Array, constraints: Constraints) -> tuple[Array, Array]:
+def _rows(lower: Array, width: Array, free: Mask, constraints: Constraints) -> tuple[Array, Array]:
     """A and the limits (low, high), in units of the box; rows along the same line are one. shape: (m, d), (m, 2)"""
     rows: list[Array] = []
     limits: list[list[float]] = []
-    given = [(row, np.inf) for row in constraints.inequalities] + [(row, row[2]) for row in constraints.equalities]
+    given = [(row, math.inf) for row in constraints.inequalities] + [(row, row[2]) for row in constraints.equalities]
     for (indices, coefficients, rhs), above in given:
         a = np.zeros(len(lower))
         np.add.at(a, list(indices), coefficients)
         size = float(np.abs(a) @ (np.abs(lower) + width)) + abs(rhs) + 1e-300
-        low, high = rhs - a @ lower, above - a @ lower
+        low, high = rhs - float(a @ lower), above - float(a @ lower)
         a = np.where(free, a * width, 0.0)
         length = float(np.linalg.norm(a))
         if length <= 1e-14 * size:  # nothing but fixed coordinates

@@ -7,7 +7,7 @@ either cannot do goes to Ax's own optimizer, and the reasons are recorded.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from gpu_gs.acquisition.ucb import UpperConfidenceBound
 from gpu_gs.config import AcquisitionConfig
 from gpu_gs.gp.posterior import PosteriorState, reasons_against_state, state_from_model
 from gpu_gs.optimize.candidates import optimize_acquisition, raw_samples_of, snapped
+from gpu_gs.optimize.polytope import Constraints
 from gpu_gs.plugin.ask import current
 from gpu_gs.plugin.sequence import Sequences, seed_of_run
 from gpu_gs.rng import derive_seed
@@ -49,8 +50,13 @@ INCUMBENT_DRAWS = 64
 CLOSED_FORMS = ("auto", "LogEI", "LogNEI", "UCB")
 """Values of ``acquisition.function`` that stand for a closed form where there is one."""
 
+MIXED_OPTIMIZERS = ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating")
+DISCRETE_OPTIMIZERS = ("optimize_acqf_discrete", "optimize_acqf_discrete_local_search")
+"""What Ax would use and the batched optimizer replaces; the discrete ones under linear constraints only."""
+
 MAX_ENUMERATED_VALUES = 64
-"""A discrete parameter with more values than this is searched as a continuous one and moved to the nearest value."""
+"""A discrete parameter with more values than this is searched as a continuous one and moved to the nearest value,
+unless linear constraints tie it to others."""
 
 
 def objective_output(torch_opt_config: TorchOptConfig) -> tuple[int, float] | None:
@@ -135,11 +141,9 @@ class BatchedAcquisition(Acquisition):
             reasons.append("optimizer: not configured")
         if candidate_set is not None:
             reasons.append("optimizer: a candidate set is given")
-        if linear_constraints:
-            reasons.append("optimizer: linear parameter constraints")
         if optimizer_options:
             reasons.append(f"optimizer: explicit optimizer options ({', '.join(sorted(optimizer_options))})")
-        if optimizer not in ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating"):
+        if optimizer not in (*MIXED_OPTIMIZERS, *(DISCRETE_OPTIMIZERS if linear_constraints else ())):
             reasons.append(f"optimizer: {optimizer} suits this search space or acquisition function")
         if isinstance(self.acqf, OneShotAcquisitionFunction):
             reasons.append("optimizer: a one-shot acquisition function")
@@ -194,15 +198,26 @@ class BatchedAcquisition(Acquisition):
                     candidate_set=candidate_set,
                     sampling_strategy=sampling_strategy,
                 )
-        candidates, values = self._optimize_greedily(n, search_space_digest, fixed_features, rounding_func)
+        candidates, values = self._optimize_greedily(
+            n,
+            search_space_digest,
+            fixed_features,
+            rounding_func,
+            {
+                "inequality_constraints": inequality_constraints,
+                "equality_constraints": equality_constraints,
+                "names": search_space_digest.feature_names,
+            },
+            avoid_tried=optimizer in DISCRETE_OPTIMIZERS,
+        )
         validate_candidates(
             candidates=candidates,
             bounds=self._bounds(search_space_digest),
             discrete_choices=choices or None,
-            inequality_constraints=None,
+            inequality_constraints=inequality_constraints,
             feature_names=search_space_digest.feature_names,
             task_features=search_space_digest.task_features,
-            equality_constraints=None,
+            equality_constraints=equality_constraints,
         )
         return candidates, values, torch.ones(n, dtype=self.dtype)
 
@@ -215,8 +230,13 @@ class BatchedAcquisition(Acquisition):
         search_space_digest: SearchSpaceDigest,
         fixed_features: dict[int, float] | None,
         rounding_func: Callable[[Tensor], Tensor] | None,
+        linear: Mapping[str, Any],
+        avoid_tried: bool,
     ) -> tuple[Tensor, Tensor]:
-        """n candidates one after the other, each conditioned on those before. Returns (n x d), (n)."""
+        """n candidates one after the other, each conditioned on those before. Returns (n x d), (n).
+
+        ``linear`` holds the keyword arguments of ``optimize_acquisition`` that say what the linear constraints are.
+        """
         assert self.engine is not None
         lower, upper = self._bounds(search_space_digest)
         fixed = dict(fixed_features or {})
@@ -225,8 +245,14 @@ class BatchedAcquisition(Acquisition):
             for index, values in search_space_digest.discrete_choices.items()
             if index not in fixed
         }
-        discrete = {index: values for index, values in allowed.items() if len(values) <= MAX_ENUMERATED_VALUES}
-        many = {index: values for index, values in allowed.items() if len(values) > MAX_ENUMERATED_VALUES}
+        constraints = [*(linear["inequality_constraints"] or ()), *(linear["equality_constraints"] or ())]
+        tied = {index for indices, _, _ in constraints for index in indices.tolist()}
+        many = {
+            index: values
+            for index, values in allowed.items()
+            if len(values) > MAX_ENUMERATED_VALUES and index not in tied
+        }
+        discrete = {index: values for index, values in allowed.items() if index not in many}
 
         def to_domain(X: Tensor) -> Tensor:
             X = X.clone()
@@ -257,8 +283,9 @@ class BatchedAcquisition(Acquisition):
                 fixed=fixed or None,
                 anchors=self._anchors(),
                 post_process=to_domain if many else rounding_func,
-                avoid=self._tried() if ask is not None and ask.attempt > 0 else None,
-                scored=self._scored(lower, upper, discrete, fixed, memory_mb),
+                avoid=self._tried() if avoid_tried or (ask is not None and ask.attempt > 0) else None,
+                scored=self._scored(lower, upper, discrete, fixed, memory_mb, linear),
+                **linear,
             )
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
@@ -267,7 +294,13 @@ class BatchedAcquisition(Acquisition):
         return torch.stack(candidates), torch.stack(values)
 
     def _scored(
-        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        discrete: dict[int, Tensor],
+        fixed: dict[int, float],
+        memory_mb: int,
+        linear: Mapping[str, Any],
     ) -> tuple[Tensor, Tensor] | None:
         """Raw samples with their values, or None: the optimizer draws and scores its own."""
         return None
@@ -458,7 +491,13 @@ class LogEIAcquisition(BatchedAcquisition):
         self._use_pending()
 
     def _scored(
-        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        discrete: dict[int, Tensor],
+        fixed: dict[int, float],
+        memory_mb: int,
+        linear: Mapping[str, Any],
     ) -> tuple[Tensor, Tensor] | None:
         if self._config.raw_samples * self._bytes_per_point() > memory_mb * 2**20:
             return None
@@ -472,10 +511,11 @@ class LogEIAcquisition(BatchedAcquisition):
                 discrete=discrete,
                 fixed=fixed,
                 anchors=self._anchors(),
+                **linear,
             )
 
         allowed = tuple((index, tuple(values.tolist())) for index, values in discrete.items())
-        key = (self._config.raw_samples, allowed, tuple(fixed.items()))
+        key = (self._config.raw_samples, allowed, tuple(fixed.items()), Constraints.of(**linear))
         with stage("raw_samples"):
             sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
             return pool.X, sequence.function.score(pool.mean, pool.variance)
