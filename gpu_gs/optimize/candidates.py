@@ -356,6 +356,8 @@ def _refine(
             evaluations += result.evaluations
             moved = (lower + width * result.x).clamp(lower, upper)
             x, values = torch.where(is_continuous, moved, x), -result.value
+            if feasible is not None:
+                x = feasible.polytope.inside(x)
         if not columns:
             break
         steps = {index: _steps(len(discrete[index]), index in unordered, x.device) for index in columns}
