@@ -152,7 +152,9 @@ class WorkingSet:
                 least = share.amin(-1, keepdim=True)
                 leaves = wrong & (share <= least)
                 so_far = torch.lerp(so_far, multipliers, least).masked_fill_(leaves, 0.0)
-                most = torch.maximum(reached - high, low - reached).masked_fill_(on, -torch.inf).argmax(-1, keepdim=True)
+                most = (
+                    torch.maximum(reached - high, low - reached).masked_fill_(on, -torch.inf).argmax(-1, keepdim=True)
+                )
                 enters = torch.zeros_like(on).scatter_(-1, most, ~wrong.any(-1, keepdim=True)) & bad
                 careful = torch.where(enters, side, marks).masked_fill_(leaves, 0.0)
                 flipped = torch.where(one_by_one.unsqueeze(-1), careful, flipped)

@@ -123,7 +123,7 @@ class FeasibleSet:
             integral = np.append(integral, np.ones(block.shape[1]))
         B = np.concatenate(blocks, axis=1)
         offset = np.zeros(d)
-        conditions = []
+        conditions: list[LinearConstraint] = []
         for index, first, start in choices:
             offset[index] = first
             if start is not None:  # one of its values
