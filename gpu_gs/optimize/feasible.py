@@ -138,7 +138,7 @@ class FeasibleSet:
             if result.x is None:
                 break
             found.append(p.from_units(torch.as_tensor(offset + B @ result.x).to(p.lower)))
-        points = self.kept(torch.stack(found)) if found else p.lower[:0].expand(0, d)
+        points = self.kept(torch.stack(found)) if found else p.lower.expand(0, -1)
         if len(points) == 0:
             raise InfeasibilityError(
                 f"The parameter constraints allow no point of the discrete values: {p.constraints}."
