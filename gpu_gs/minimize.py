@@ -1,4 +1,4 @@
-"""Batched minimization over a box by projected quasi-Newton steps, every row of the batch a problem of its own.
+"""Batched minimization over a box or a polytope by quasi-Newton steps, every row of the batch a problem of its own.
 
 Notation: x (b x d) the points, g their gradients, H approximations of the inverse Hessians, p the search directions,
 t (b) the step lengths, l and u the bounds; s = x' - x and y = g' - g of a step, D = diag(scale)^2 the first H.
@@ -7,6 +7,9 @@ A coordinate is *bound* if it sits at a bound and its gradient pushes outwards; 
 
 One turn of the loop is one call of the function for all rows: a row whose step is good takes it and gets a new
 direction, a row whose step is not tries a shorter one next time. No row waits for the line search of another.
+
+Under linear constraints the step is the minimum of the quadratic model within all limits (``gpu_gs.working_set``), and
+H stays dense for any number of coordinates.
 
 H is a dense matrix for each row up to ``DENSE_UP_TO`` coordinates (BFGS), and above that the last ``HISTORY`` pairs
 (s, y) (L-BFGS, Nocedal & Wright 2006, algorithm 7.4). On the CPU rows that are done leave the batch; on CUDA shapes
@@ -18,6 +21,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from gpu_gs.working_set import LinearRows, WorkingSet
 
 ARMIJO = 1e-4
 SMALLEST_STEP = 1e-8
@@ -44,8 +49,8 @@ class MinimizeResult:
         iterations: Trial steps of the row that took the most.
         evaluations: Calls of the function, each for all rows still in the batch.
         converged: Which rows met a tolerance (the others ran out of iterations or of descent). shape: (b,)
-        inverse_hessian: The last approximations H, ready to be handed in as ``H0``; None above ``DENSE_UP_TO``
-            coordinates. shape: (b, d, d)
+        inverse_hessian: The last approximations H, ready to be handed in as ``H0``; None where they are not dense.
+            shape: (b, d, d)
         curved: Which rows' H carries curvature. shape: (b,)
     """
 
@@ -153,6 +158,7 @@ def minimize(
     scale: Tensor | None = None,
     H0: Tensor | None = None,
     compact: bool | None = None,
+    linear: LinearRows | None = None,
 ) -> MinimizeResult:
     """Minimizes b functions at once from b starting points.
 
@@ -167,9 +173,11 @@ def minimize(
         value_tolerance: A row converges when a step gains less than this, relative to max(|f|, 1).
         first_step: Largest component of the very first trial step, in units of ``scale``, per coordinate if a tensor.
         scale: Lengths over which the function varies: steepest descent is meant in their units. shape: (d,)
-        H0: Inverse Hessians to begin with, positive definite. Not above ``DENSE_UP_TO`` coordinates.
-            shape: (d, d) or (b, d, d)
+        H0: Inverse Hessians to begin with, positive definite. Not above ``DENSE_UP_TO`` coordinates, unless there are
+            linear constraints. shape: (d, d) or (b, d, d)
         compact: Whether rows that are done leave the batch; None: on the CPU.
+        linear: Linear constraints, which the starting points satisfy. Steps are then the solutions of quadratic
+            programs, and the points stay within the constraints to rounding.
 
     Returns:
         The best points found, never worse than the starting points.
@@ -183,7 +191,8 @@ def minimize(
     turn = 0
     unit = torch.ones_like(x0[0]) if scale is None else scale  # shape: (d,)
     length = torch.as_tensor(first_step, dtype=x0.dtype, device=x0.device)
-    dense = d <= DENSE_UP_TO
+    dense = d <= DENSE_UP_TO or linear is not None
+    limits = None if linear is None else WorkingSet(linear, l, u)
     H = _Dense(unit * unit, b, H0) if dense else _Limited(unit * unit, b)
     any_fresh = H0 is None or not dense
     fresh = torch.full_like(rows, any_fresh, dtype=torch.bool)  # rows whose H carries no curvature yet
@@ -192,8 +201,15 @@ def minimize(
         """Whether a mask needs no action. On the CPU we look; elsewhere looking costs more than acting."""
         return compact and bool(mask.all())
 
-    def direction(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def direction(x: Tensor, g: Tensor, growth: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """p, the size of the projected gradient, and the free coordinates. shape: (a, d), (a,), (a, d)"""
+        if limits is not None and isinstance(H, _Dense):
+            factor = torch.ones_like(g[:, 0]) if growth is None else growth
+            if any_fresh:
+                steepest = 1 / (g * unit / length).abs().amax(-1).clamp_min(1e-300)
+                factor = torch.where(fresh, factor * steepest, factor)
+            p, size, _ = limits.step(H.H, x, g * factor.unsqueeze(-1))
+            return p, size / factor, None
         residual = (x - g).clamp_(l, u).sub_(x)
         free = None
         if not surely_all(unbound := residual != 0):
@@ -204,9 +220,10 @@ def minimize(
             scaled = g * unit
             steepest = scaled * unit * -length / scaled.abs().amax(-1, keepdim=True).clamp_min(1e-300)
             p = torch.where(fresh.unsqueeze(-1), steepest, p)
-        return p if free is None else p.mul_(free), residual.abs_().amax(-1), free
+        p = p if free is None else p.mul_(free)
+        return p if growth is None else p * growth.unsqueeze(-1), residual.abs_().amax(-1), free
 
-    p, size, free = direction(x, g)
+    p, size, free = direction(x, g, None)
     done = (size <= gradient_tolerance) | ~f.isfinite()
     hopeless = ~f.isfinite()
     t = torch.ones_like(f)
@@ -231,6 +248,8 @@ def minimize(
             free = None if free is None else free[stay]
             rows, fresh, hopeless, done = (tensor[stay] for tensor in (rows, fresh, hopeless, done))
             H.select(stay)
+            if limits is not None:
+                limits.select(stay)
         elif finished or not compact:
             t.masked_fill_(done, 0.0)  # they stand still
         turn += 1
@@ -276,9 +295,7 @@ def minimize(
             H.reset(failed)
             fresh, any_fresh, moved = fresh | failed, True, good | failed
             growth = torch.where(failed, 1.0, growth)
-        p_next, size, free = direction(x, g)
-        if any_growth:
-            p_next = p_next * growth.unsqueeze(-1)
+        p_next, size, free = direction(x, g, growth if any_growth else None)
         if all_good:
             p, t = p_next, torch.ones_like(t)
         else:

@@ -1,21 +1,27 @@
-"""Maximizes an acquisition function over a box: score many random points, refine the best of them all at once.
+"""Maximizes an acquisition function over a box or within linear constraints: score many random points, refine the best
+of them all at once.
 
 Raw samples are scored in as few calls as memory allows; the restarts advance in one batch. Discrete coordinates take
 allowed values only: raw samples are snapped to them, and the continuous steps alternate with a search over every
-one-coordinate neighbour of every restart, evaluated together. The result is a pure function of the seed.
+one-coordinate neighbour of every restart, evaluated together. Under linear constraints every point that is looked at
+satisfies them (``gpu_gs.optimize.feasible``). The result is a pure function of the seed.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import torch
+from botorch.exceptions.errors import InfeasibilityError
 from torch import Tensor
 
 from gpu_gs.gp.covariance import squared_distances
 from gpu_gs.minimize import MinimizeResult, minimize
+from gpu_gs.optimize.feasible import FeasibleSet, Within
+from gpu_gs.optimize.polytope import BotorchConstraint, Constraints
 from gpu_gs.telemetry import stage
+from gpu_gs.working_set import LinearRows
 
 LOCAL_SAMPLES = 100
 """Raw samples drawn around the anchors."""
@@ -116,6 +122,9 @@ def optimize_acquisition(
     starts: Tensor | None = None,
     avoid: Tensor | None = None,
     also: Tensor | None = None,
+    inequality_constraints: Sequence[BotorchConstraint] | None = None,
+    equality_constraints: Sequence[BotorchConstraint] | None = None,
+    names: Sequence[str] | None = None,
 ) -> OptimizeResult:
     """Maximizes an acquisition function of one point.
 
@@ -134,40 +143,60 @@ def optimize_acquisition(
         fixed: Values of fixed coordinates.
         anchors: Good points around which some raw samples are drawn. shape: (k, d)
         post_process: Applied to the refined points, which are then scored again. shape: (b, d) -> (b, d)
-        scored: Points (r x d) and their values (r), to be used instead of raw samples.
+        scored: Points (r x d) and their values (r), to be used instead of raw samples; they satisfy the constraints.
         starts: Starting points, to be used instead of raw samples and restarts. shape: (b, d)
         also: Points that are refined whatever their values. shape: (b, d)
         avoid: Points that are not wanted as long as another one, refined or raw, has a finite value. shape: (k, d)
+        inequality_constraints: Indices, coefficients and right-hand side of each ``sum(coefficients * x[indices]) >=
+            rhs``, as BoTorch has them.
+        equality_constraints: The same of each ``sum(coefficients * x[indices]) = rhs``.
+        names: Names of the coordinates, for messages.
 
     Returns:
-        The best point, of those with a finite value.
+        The best point, of those with a finite value. It violates no constraint by more than 1e-9, with coordinates in
+        units of their ranges and coefficients of unit length.
+
+    Raises:
+        InfeasibilityError: No point satisfies the constraints, or none that was found does after post-processing.
     """
     discrete = dict(discrete or {})
     generator = torch.Generator(device=lower.device).manual_seed(seed)
     lower, upper = _with_fixed(lower, upper, fixed)
     lengths = getattr(acquisition, "lengths", upper - lower)
+    almost = ALMOST * (upper - lower)
+    constraints = Constraints.of(inequality_constraints, equality_constraints, names)
+    feasible = FeasibleSet.of(lower, upper, constraints, discrete, unordered)
+    if feasible is not None:
+        acquisition = Within(acquisition, feasible)
+        post_process = None if post_process is None else feasible.after(post_process, almost)
     second = None
     if starts is None:
         with stage("raw_samples"):
             chunk = max(1, memory_mb * 2**20 // bytes_per_point)
             if scored is None:
-                raw = _raw_samples(lower, upper, raw_samples, discrete, anchors, generator)
+                raw = _raw_samples(lower, upper, raw_samples, discrete, anchors, generator, feasible)
                 scored = raw, _in_chunks(acquisition.value, raw, chunk)
-            closer = _closer_samples(*scored, lengths, lower, upper, discrete, generator)
+            closer = _closer_samples(*scored, lengths, lower, upper, discrete, generator, feasible)
             raw = torch.cat([scored[0], closer])
             scores = torch.cat([scored[1], _in_chunks(acquisition.value, closer, chunk)])
             starts = raw[_choose(raw, scores, lengths, restarts)]
-            if avoid is not None:
+            if avoid is not None or feasible is not None:
                 second = raw[scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices]
     if also is not None:
         starts = torch.cat([starts, also])
     with stage("optimize"):
         x = torch.minimum(torch.maximum(starts, lower), upper)
-        x, values, evaluations = _refine(acquisition, x, lengths, lower, upper, iterations, discrete, unordered)
+        if feasible is not None:
+            x = feasible.starts(x, generator)
+        x, values, evaluations = _refine(
+            acquisition, x, lengths, lower, upper, iterations, discrete, unordered, feasible
+        )
         if post_process is not None:
-            x, values = _processed(acquisition, x, values, post_process, ALMOST * (upper - lower))
+            x, values = _processed(acquisition, x, values, post_process, almost)
         if avoid is not None:
-            x, values = _elsewhere(acquisition, x, values, second, post_process, avoid, ALMOST * (upper - lower))
+            x, values = _elsewhere(acquisition, x, values, second, post_process, avoid, almost)
+        if feasible is not None and not bool(values.isfinite().any()):
+            x, values = _second_choices(acquisition, feasible, second, post_process)
         best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
         return OptimizeResult(x[best], float(values[best]), evaluations)
 
@@ -181,10 +210,16 @@ def raw_samples_of(
     discrete: Mapping[int, Tensor] | None = None,
     fixed: Mapping[int, float] | None = None,
     anchors: Tensor | None = None,
+    inequality_constraints: Sequence[BotorchConstraint] | None = None,
+    equality_constraints: Sequence[BotorchConstraint] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Tensor:
     """The raw samples of ``optimize_acquisition``, to be scored elsewhere; see there for the arguments. shape: (r, d)"""
     generator = torch.Generator(device=lower.device).manual_seed(seed)
-    return _raw_samples(*_with_fixed(lower, upper, fixed), count, dict(discrete or {}), anchors, generator)
+    lower, upper = _with_fixed(lower, upper, fixed)
+    constraints = Constraints.of(inequality_constraints, equality_constraints, names)
+    feasible = FeasibleSet.of(lower, upper, constraints, discrete)
+    return _raw_samples(lower, upper, count, dict(discrete or {}), anchors, generator, feasible)
 
 
 def _with_fixed(lower: Tensor, upper: Tensor, fixed: Mapping[int, float] | None) -> tuple[Tensor, Tensor]:
@@ -201,17 +236,22 @@ def _raw_samples(
     discrete: Mapping[int, Tensor],
     anchors: Tensor | None,
     generator: torch.Generator,
+    feasible: FeasibleSet | None,
 ) -> Tensor:
     """Uniform points and points around the anchors, snapped to allowed values. shape: (r, d)"""
-    d = len(lower)
-    unit = torch.rand(count, d, generator=generator, dtype=lower.dtype, device=lower.device)
-    points = [lower + (upper - lower) * unit]
+    if feasible is None:
+        unit = torch.rand(count, len(lower), generator=generator, dtype=lower.dtype, device=lower.device)
+        points = [lower + (upper - lower) * unit]
+    else:
+        points = [feasible.samples(count, generator)]
     if anchors is not None and len(anchors):
         repeated = anchors.repeat((LOCAL_SAMPLES + len(anchors) - 1) // len(anchors), 1)[:LOCAL_SAMPLES]
         shift = torch.randn(repeated.shape, generator=generator, dtype=lower.dtype, device=lower.device)
         exponent = torch.rand(len(repeated), 1, generator=generator, dtype=lower.dtype, device=lower.device)
         spread = LOCAL_FARTHEST * (LOCAL_NEAREST / LOCAL_FARTHEST) ** exponent
         points.append((repeated + spread * (upper - lower) * shift).clamp(lower, upper))
+    if feasible is not None:
+        return torch.cat([points[0], *(feasible.kept(local) for local in points[1:])])
     raw = torch.cat(points)
     for index, values in discrete.items():
         pick = torch.randint(len(values), (count,), generator=generator, device=lower.device)
@@ -228,6 +268,7 @@ def _closer_samples(
     upper: Tensor,
     discrete: Mapping[int, Tensor],
     generator: torch.Generator,
+    feasible: FeasibleSet | None,
 ) -> Tensor:
     """Points around the best raw samples, snapped to allowed values. shape: (``CLOSER_SAMPLES``, d)"""
     best = scores.nan_to_num(nan=-torch.inf).topk(min(CLOSER_TO, len(scores))).indices
@@ -239,6 +280,9 @@ def _closer_samples(
     distance = FARTHEST * (NEAREST / FARTHEST) ** draw(torch.rand, len(centers), 1)
     points = torch.addcmul(centers, distance * draw(torch.randn, *centers.shape), torch.minimum(lengths, upper - lower))
     points.clamp_(lower, upper)
+    if feasible is not None:
+        points = feasible.snapped(points)
+        return torch.where(feasible.polytope.feasible(points).unsqueeze(-1), points, centers)
     for index, values in discrete.items():
         points[:, index] = snapped(points[:, index], values)
     return points
@@ -282,6 +326,7 @@ def _refine(
     iterations: int,
     discrete: Mapping[int, Tensor],
     unordered: Collection[int],
+    feasible: FeasibleSet | None,
 ) -> tuple[Tensor, Tensor, int]:
     """The restarts, refined: points (b x d), values (b), evaluations.
 
@@ -303,20 +348,24 @@ def _refine(
     is_continuous = torch.ones_like(lower, dtype=torch.bool)
     is_continuous[list(discrete)] = False
     any_continuous = bool((is_continuous & (upper > lower)).any())
+    linear = None if feasible is None else feasible.polytope.moving(is_continuous.to(lower.dtype))
+    linear = None if linear is None or len(linear.A) == 0 else linear
     for _ in range(ALTERNATIONS if columns else 1):
         if any_continuous:
             start = (x - lower) / width
             low = torch.where(is_continuous, torch.zeros_like(lower), start)
             high = torch.where(is_continuous & (upper > lower), torch.ones_like(lower), start)
             low = torch.where(is_continuous & (upper <= lower), start, low)
-            result = _race(loss, start, low, high, iterations, scale)
+            result = _race(loss, start, low, high, iterations, scale, linear)
             evaluations += result.evaluations
             moved = (lower + width * result.x).clamp(lower, upper)
             x, values = torch.where(is_continuous, moved, x), -result.value
+            if feasible is not None:
+                x = feasible.polytope.inside(x)
         if not columns:
             break
         steps = {index: _steps(len(discrete[index]), index in unordered, x.device) for index in columns}
-        improved, x, values = _best_neighbours(acquisition, x, values, discrete, steps)
+        improved, x, values = _best_neighbours(acquisition, x, values, discrete, steps, feasible)
         if not improved:
             break
         best = values.nan_to_num(nan=-torch.inf).topk(min(FINALISTS, len(x))).indices
@@ -324,10 +373,23 @@ def _refine(
     return x, values, evaluations
 
 
-def _race(loss: Any, start: Tensor, lower: Tensor, upper: Tensor, iterations: int, scale: Tensor) -> MinimizeResult:
+def _race(
+    loss: Any,
+    start: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    iterations: int,
+    scale: Tensor,
+    linear: LinearRows | None,
+) -> MinimizeResult:
     """Some iterations for all rows, the rest for the best of them only. See ``FIRST_ITERATIONS``."""
     search = partial(
-        minimize, loss, gradient_tolerance=GRADIENT_TOLERANCE, value_tolerance=VALUE_TOLERANCE, scale=scale
+        minimize,
+        loss,
+        gradient_tolerance=GRADIENT_TOLERANCE,
+        value_tolerance=VALUE_TOLERANCE,
+        scale=scale,
+        linear=linear,
     )
     first = search(start, lower, upper, max_iterations=min(FIRST_ITERATIONS, iterations))
     if iterations <= FIRST_ITERATIONS:
@@ -382,6 +444,22 @@ def _elsewhere(
     return (x[keep], values[keep]) if bool(keep.any()) else (x, values)
 
 
+def _second_choices(
+    acquisition: Acquisition,
+    feasible: FeasibleSet,
+    second: Tensor | None,
+    post_process: Callable[[Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor]:
+    """The best raw samples in the place of refined points none of which is feasible and has a finite value."""
+    if second is not None:
+        second = second if post_process is None else post_process(second)
+        values = acquisition.value(second)
+        if bool((values > -torch.inf).any()):
+            return second, values
+    constraints = feasible.polytope.constraints
+    raise InfeasibilityError(f"No point found satisfies the parameter constraints after rounding: {constraints}.")
+
+
 def _steps(count: int, unordered: bool, device: torch.device) -> Tensor:
     """How many places away, in the list of a coordinate's ``count`` values, the neighbours are. shape: (k,)"""
     if unordered or count <= ENUMERATED:
@@ -392,7 +470,12 @@ def _steps(count: int, unordered: bool, device: torch.device) -> Tensor:
 
 
 def _best_neighbours(
-    acquisition: Acquisition, x: Tensor, values: Tensor, discrete: Mapping[int, Tensor], steps: Mapping[int, Tensor]
+    acquisition: Acquisition,
+    x: Tensor,
+    values: Tensor,
+    discrete: Mapping[int, Tensor],
+    steps: Mapping[int, Tensor],
+    feasible: FeasibleSet | None,
 ) -> tuple[bool, Tensor, Tensor]:
     """Moves each restart to its best one-coordinate neighbour until none is better, all evaluated together."""
     x, values = x.clone(), values.clone()
@@ -409,6 +492,8 @@ def _best_neighbours(
             block[:, :, index] = allowed[there]
             neighbours.append(block)
         around = torch.cat(neighbours, dim=1)  # shape: (b, k, d)
+        if feasible is not None:
+            around = feasible.neighbours(here, around)
         scores = acquisition.value(around.reshape(-1, x.shape[-1])).reshape(len(here), -1).nan_to_num(nan=-torch.inf)
         best, where = scores.max(dim=1)
         better = best > values[moving] + 1e-9 * values[moving].abs().clamp_min(1.0)

@@ -11,6 +11,7 @@ from gpu_gs.acquisition.autograd import AutogradAcquisition
 from gpu_gs.acquisition.pool import Pool
 from gpu_gs.acquisition.recognize import closed_form, reasons_against_closed_form
 from gpu_gs.optimize.candidates import optimize_acquisition, raw_samples_of
+from gpu_gs.optimize.polytope import BotorchConstraint
 from gpu_gs.rng import derive_seed
 
 
@@ -30,10 +31,12 @@ def maximize_acquisition(
     post_process: Callable[[Tensor], Tensor] | None = None,
     memory_mb: int = 512,
     bytes_per_point: int = 32_000,
+    inequality_constraints: Sequence[BotorchConstraint] | None = None,
+    equality_constraints: Sequence[BotorchConstraint] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Maximizes a BoTorch acquisition function over a box, as ``botorch.optim.optimize_acqf`` does, in few calls.
 
-    All raw samples are scored in as few calls as memory allows, and all restarts advance in one batch. BoTorch's
+    Linear constraints on a candidate are taken as ``optimize_acqf`` takes them; those between candidates are not. All raw samples are scored in as few calls as memory allows, and all restarts advance in one batch. BoTorch's
     ``LogExpectedImprovement`` and ``UpperConfidenceBound`` of a one-output ``SingleTaskGP`` are evaluated in closed form,
     everything else by autograd. The result is a function of the arguments, ``seed`` among them; no global generator is
     used (but a sampler of the acquisition function may be random by itself).
@@ -54,17 +57,24 @@ def maximize_acquisition(
         post_process: Applied to the refined points before the best is chosen. shape: (b, d) -> (b, d)
         memory_mb: Memory for scoring raw samples.
         bytes_per_point: Memory that scoring one point takes.
+        inequality_constraints: Indices, coefficients and right-hand side of each ``sum(coefficients * x[indices]) >=
+            rhs``. Candidates violate none by more than 1e-9, with coordinates in units of their ranges and coefficients
+            of unit length.
+        equality_constraints: The same of each ``sum(coefficients * x[indices]) = rhs``.
 
     Returns:
         Candidates (q x d) and the value that each had when it was chosen (q).
 
     Raises:
-        botorch.exceptions.errors.UnsupportedError: More than one candidate, and ``acqf`` takes no pending points.
+        botorch.exceptions.errors.UnsupportedError: More than one candidate, and ``acqf`` takes no pending points; or a
+            constraint between candidates.
+        botorch.exceptions.errors.InfeasibilityError: No point satisfies the constraints.
     """
     lower, upper = bounds
     allowed = {index: torch.as_tensor(values).to(bounds) for index, values in (discrete or {}).items()}
     fixed = dict(fixed_features or {})
     allowed = {index: values for index, values in allowed.items() if index not in fixed}
+    within: Any = {"inequality_constraints": inequality_constraints, "equality_constraints": equality_constraints}
     pending = getattr(acqf, "X_pending", None)
     candidates: list[Tensor] = []
     values: list[Tensor] = []
@@ -90,6 +100,7 @@ def maximize_acquisition(
                         discrete=allowed,
                         fixed=fixed,
                         anchors=anchors,
+                        **within,
                     )
                     pool = Pool.of(function, raw)
                     scored = pool.X, function.score(pool.mean, pool.variance)
@@ -109,6 +120,7 @@ def maximize_acquisition(
                 post_process=post_process,
                 scored=scored,
                 starts=starts,
+                **within,
             )
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value).to(bounds))

@@ -5,7 +5,7 @@ few calls as memory allows. What it cannot do goes to Ax's own optimizer, and th
 closed form, its subclasses in ``closed_form`` and ``joint`` take its place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,8 +24,13 @@ from gpu_gs.plugin.ask import current
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import stage
 
+MIXED_OPTIMIZERS = ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating")
+DISCRETE_OPTIMIZERS = ("optimize_acqf_discrete", "optimize_acqf_discrete_local_search")
+"""What Ax would use and the batched optimizer replaces; the discrete ones under linear constraints only."""
+
 MAX_ENUMERATED_VALUES = 64
-"""A discrete parameter with more values than this is searched as a continuous one and moved to the nearest value."""
+"""A discrete parameter with more values than this is searched as a continuous one and moved to the nearest value,
+unless linear constraints tie it to others."""
 
 
 class BatchedAcquisition(Acquisition):
@@ -49,11 +54,9 @@ class BatchedAcquisition(Acquisition):
             reasons.append("optimizer: not configured")
         if candidate_set is not None:
             reasons.append("optimizer: a candidate set is given")
-        if linear_constraints:
-            reasons.append("optimizer: linear parameter constraints")
         if optimizer_options:
             reasons.append(f"optimizer: explicit optimizer options ({', '.join(sorted(optimizer_options))})")
-        if optimizer not in ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating"):
+        if optimizer not in (*MIXED_OPTIMIZERS, *(DISCRETE_OPTIMIZERS if linear_constraints else ())):
             reasons.append(f"optimizer: {optimizer} suits this search space or acquisition function")
         if isinstance(self.acqf, OneShotAcquisitionFunction):
             reasons.append("optimizer: a one-shot acquisition function")
@@ -108,15 +111,26 @@ class BatchedAcquisition(Acquisition):
                     candidate_set=candidate_set,
                     sampling_strategy=sampling_strategy,
                 )
-        candidates, values = self._optimize_greedily(n, search_space_digest, fixed_features, rounding_func)
+        candidates, values = self._optimize_greedily(
+            n,
+            search_space_digest,
+            fixed_features,
+            rounding_func,
+            {
+                "inequality_constraints": inequality_constraints,
+                "equality_constraints": equality_constraints,
+                "names": search_space_digest.feature_names,
+            },
+            avoid_tried=optimizer in DISCRETE_OPTIMIZERS,
+        )
         validate_candidates(
             candidates=candidates,
             bounds=self._bounds(search_space_digest),
             discrete_choices=choices or None,
-            inequality_constraints=None,
+            inequality_constraints=inequality_constraints,
             feature_names=search_space_digest.feature_names,
             task_features=search_space_digest.task_features,
-            equality_constraints=None,
+            equality_constraints=equality_constraints,
         )
         return candidates, values, torch.ones(n, dtype=self.dtype)
 
@@ -129,8 +143,13 @@ class BatchedAcquisition(Acquisition):
         search_space_digest: SearchSpaceDigest,
         fixed_features: dict[int, float] | None,
         rounding_func: Callable[[Tensor], Tensor] | None,
+        linear: Mapping[str, Any],
+        avoid_tried: bool,
     ) -> tuple[Tensor, Tensor]:
-        """n candidates one after the other, each conditioned on those before. Returns (n x d), (n)."""
+        """n candidates one after the other, each conditioned on those before. Returns (n x d), (n).
+
+        ``linear`` holds the keyword arguments of ``optimize_acquisition`` that say what the linear constraints are.
+        """
         assert self.engine is not None
         lower, upper = self._bounds(search_space_digest)
         fixed = dict(fixed_features or {})
@@ -139,8 +158,14 @@ class BatchedAcquisition(Acquisition):
             for index, values in search_space_digest.discrete_choices.items()
             if index not in fixed
         }
-        discrete = {index: values for index, values in allowed.items() if len(values) <= MAX_ENUMERATED_VALUES}
-        many = {index: values for index, values in allowed.items() if len(values) > MAX_ENUMERATED_VALUES}
+        constraints = [*(linear["inequality_constraints"] or ()), *(linear["equality_constraints"] or ())]
+        tied = {index for indices, _, _ in constraints for index in indices.tolist()}
+        many = {
+            index: values
+            for index, values in allowed.items()
+            if len(values) > MAX_ENUMERATED_VALUES and index not in tied
+        }
+        discrete = {index: values for index, values in allowed.items() if index not in many}
 
         def to_domain(X: Tensor) -> Tensor:
             X = X.clone()
@@ -171,9 +196,10 @@ class BatchedAcquisition(Acquisition):
                 fixed=fixed or None,
                 anchors=self._anchors(),
                 post_process=to_domain if many else rounding_func,
-                avoid=self._tried() if ask is not None and ask.attempt > 0 else None,
-                scored=self._scored(lower, upper, discrete, fixed, memory_mb),
+                avoid=self._tried() if avoid_tried or (ask is not None and ask.attempt > 0) else None,
+                scored=self._scored(lower, upper, discrete, fixed, memory_mb, linear),
                 also=self._sure_starts(),
+                **linear,
             )
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
@@ -182,7 +208,13 @@ class BatchedAcquisition(Acquisition):
         return torch.stack(candidates), torch.stack(values)
 
     def _scored(
-        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        discrete: dict[int, Tensor],
+        fixed: dict[int, float],
+        memory_mb: int,
+        linear: Mapping[str, Any],
     ) -> tuple[Tensor, Tensor] | None:
         """Raw samples with their values, or None: the optimizer draws and scores its own."""
         return None

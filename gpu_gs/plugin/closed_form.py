@@ -5,7 +5,7 @@ states of the fitted model.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from gpu_gs.acquisition.ucb import UpperConfidenceBound
 from gpu_gs.config import AcquisitionConfig
 from gpu_gs.gp.posterior import PosteriorState, reasons_against_state, state_from_model
 from gpu_gs.optimize.candidates import raw_samples_of
+from gpu_gs.optimize.polytope import Constraints
 from gpu_gs.plugin.acquisition import BatchedAcquisition
 from gpu_gs.plugin.sequence import Sequences, seed_of_run
 from gpu_gs.rng import derive_seed
@@ -235,7 +236,13 @@ class ClosedFormAcquisition(BatchedAcquisition):
         self._use_pending()
 
     def _scored(
-        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        discrete: dict[int, Tensor],
+        fixed: dict[int, float],
+        memory_mb: int,
+        linear: Mapping[str, Any],
     ) -> tuple[Tensor, Tensor] | None:
         if self._config.raw_samples * self._bytes_per_point() > memory_mb * 2**20:
             return None
@@ -249,10 +256,11 @@ class ClosedFormAcquisition(BatchedAcquisition):
                 discrete=discrete,
                 fixed=fixed,
                 anchors=self._anchors(),
+                **linear,
             )
 
         allowed = tuple((index, tuple(values.tolist())) for index, values in discrete.items())
-        key = (self._config.raw_samples, allowed, tuple(fixed.items()))
+        key = (self._config.raw_samples, allowed, tuple(fixed.items()), Constraints.of(**linear))
         with stage("raw_samples"):
             sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
             return pool.X, sequence.function.score(pool.mean, pool.variance)
