@@ -26,6 +26,9 @@ BLOCK = 2**15
 """Elements of one operation on a CPU, so that its operands stay in the cache: less than half the time for
 1024 points of 16 draws."""
 
+ROW = 64
+"""Points in a block, at least: with fewer, it is draws that are taken one by one."""
+
 Q_SHIFT = 4.0
 Q_COEFFICIENTS = (
     1.521285320756059e-07,
@@ -81,6 +84,7 @@ class _Axis:
         lower: Which of them is the lower bound of each cell; None: they are in the order of the cells. shape: (S, K)
         upper: Which is the upper bound; its own lower one if there is none. shape: (S, K)
         sign: -1 where there is an upper bound, else 0. shape: (S, K, 1)
+        start: Where the edges of each draw start in those of all. shape: (S, 1)
         chained: The upper bound of each cell is the lower one of the next, the last has none.
     """
 
@@ -88,6 +92,7 @@ class _Axis:
     lower: Tensor | None = None
     upper: Tensor | None = None
     sign: Tensor | None = None
+    start: Tensor | None = None
     chained: bool = False
 
     @classmethod
@@ -107,13 +112,23 @@ class _Axis:
         J = int(rank[:, -1].max()) + 1  # a host synchronization
         axis.edges = values[:, -1:].repeat(1, J).scatter_(-1, rank, values)
         place = torch.zeros_like(rank).scatter_(-1, order, rank)
-        place += torch.arange(len(lower), device=lower.device).unsqueeze(-1) * J
         axis.lower = place[:, :K]
+        axis.start = torch.arange(len(lower), device=lower.device).unsqueeze(-1) * J
         if bool(bounded.any()):
             axis.upper, axis.sign = place[:, K:], -bounded.unsqueeze(-1).to(lower)
         return axis
 
-    def differences(self, S: int, E: Tensor, values: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def draws(self, draws: slice) -> "_Axis":
+        """The same for some of the draws."""
+        axis = _Axis()
+        axis.edges, axis.chained = self.edges[draws], self.chained
+        if self.lower is not None and self.start is not None:
+            axis.lower, axis.start = self.lower[draws], self.start[: len(axis.edges)]
+        if self.upper is not None and self.sign is not None:
+            axis.upper, axis.sign = self.upper[draws], self.sign[draws]
+        return axis
+
+    def differences(self, E: Tensor, values: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """From E and values relative to exp(E) at the edges to E(a), and the difference of each value between a and b.
 
         What is handed in may be overwritten. shape: (S, J, b) each -> (S, K, b) each
@@ -123,14 +138,14 @@ class _Axis:
             for value in values:
                 value[:, :-1].sub_(ratio * value[:, 1:])
             return E, values
-        if self.lower is None:
+        if self.lower is None or self.start is None:
             return E, values
-        low, shape = self.lower[:S].reshape(-1), (S, self.lower.shape[1], E.shape[-1])
+        low, shape = (self.lower + self.start).reshape(-1), (*self.lower.shape, E.shape[-1])
         E_low, *at_low = (value.flatten(0, 1).index_select(0, low).view(shape) for value in (E, *values))
         if self.upper is None or self.sign is None:
             return E_low, at_low
-        up = self.upper[:S].reshape(-1)
-        ratio = E.flatten(0, 1).index_select(0, up).view(shape).sub_(E_low).exp_().mul_(self.sign[:S])
+        up = (self.upper + self.start).reshape(-1)
+        ratio = E.flatten(0, 1).index_select(0, up).view(shape).sub_(E_low).exp_().mul_(self.sign)
         for low_value, value in zip(at_low, values, strict=True):
             low_value.addcmul_(ratio, value.flatten(0, 1).index_select(0, up).view(shape))
         return E_low, at_low
@@ -175,24 +190,31 @@ class Hypervolume:
         """
         b, _, S = mean.shape
         mean, sigma = mean.permute(1, 2, 0).contiguous(), variance.sqrt().T.contiguous()  # shape: (m, S, b), (m, b)
-        block = max(1, b) if mean.is_cuda else max(16, BLOCK // (S * self._cells))
-        parts = zip(torch.split(mean, block, -1), torch.split(sigma, block, -1), strict=True)
-        return torch.cat([self._log(*part) for part in parts], -1).T.contiguous()
+        some_draws, some = S, b
+        if not mean.is_cuda:
+            some_draws = min(S, max(1, BLOCK // (ROW * self._cells)))
+            some = max(ROW, BLOCK // (some_draws * self._cells))
+        value = torch.empty_like(mean[0])
+        for i in range(0, S, some_draws):
+            draws = slice(i, min(S, i + some_draws))
+            axes = [axis.draws(draws) for axis in self._axes]
+            for j in range(0, b, some):
+                at = slice(j, j + some)
+                value[draws, at] = self._log(axes, mean[:, draws, at], sigma[:, at])
+        return value.add_(sigma.log().sum(0)).T.contiguous()
 
-    def _log(self, mean: Tensor, sigma: Tensor) -> Tensor:
-        """shape: (m, S, b), (m, b) -> (S, b)"""
-        S = mean.shape[1]
+    def _log(self, axes: list[_Axis], mean: Tensor, sigma: Tensor) -> Tensor:
+        """The value but for the deviations. shape: (m, S, b), (m, b) -> (S, b)"""
         exponent = product = None
-        for axis, mu, deviation in zip(self._axes, mean, sigma, strict=True):
+        for axis, mu, deviation in zip(axes, mean, sigma, strict=True):
             E, g, _, _ = scaled_h(self._standardized(axis, mu, deviation), self._steps)
-            E, [D] = axis.differences(S, E, [g])
+            E, [D] = axis.differences(E, [g])
             exponent = E if exponent is None else exponent.add_(E)
             product = D if product is None else product.mul_(D)
         assert exponent is not None
         assert product is not None
         largest = exponent.amax(1, keepdim=True)
-        total = exponent.sub_(largest).exp_().mul_(product).sum(1)
-        return total.log_().add_(largest.squeeze(1)).add_(sigma.log().sum(0))
+        return exponent.sub_(largest).exp_().mul_(product).sum(1).log_().add_(largest.squeeze(1))
 
     def log_and_grad(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``log``, and its derivatives in the mean and in the variance, those of each draw apart.
@@ -204,11 +226,12 @@ class Hypervolume:
         mean, variance = mean.permute(1, 2, 0).contiguous(), variance.T.contiguous()  # shape: (m, S, b), (m, b)
         sigma = variance.sqrt()
         exponent, D, Phi, phi = None, [], [], []
-        for axis, mu, deviation in zip(self._axes, mean, sigma, strict=True):
+        axes = [axis.draws(slice(0, S)) for axis in self._axes]
+        for axis, mu, deviation in zip(axes, mean, sigma, strict=True):
             z = self._standardized(axis, mu, deviation)
             E, g, w, s = scaled_h(z, self._steps)
             tail = torch.special.erfcx(w.mul_(ROOT_HALF)).mul_(0.5).mul_(s)  # Phi(-|z|) exp(-E)
-            E, [D_k, Phi_k, phi_k] = axis.differences(S, E, [g, torch.where(z < 0, tail, 1 - tail), s.mul_(PHI_0)])
+            E, [D_k, Phi_k, phi_k] = axis.differences(E, [g, torch.where(z < 0, tail, 1 - tail), s.mul_(PHI_0)])
             exponent = E if exponent is None else exponent.add_(E)
             D.append(D_k)
             Phi.append(Phi_k)
@@ -234,7 +257,7 @@ class Hypervolume:
     @staticmethod
     def _standardized(axis: _Axis, mu: Tensor, sigma: Tensor) -> Tensor:
         """(mu - edge) / sigma. shape: (S, b), (b,) -> (S, J, b)"""
-        return (mu.unsqueeze(1) - axis.edges[: len(mu)].unsqueeze(-1)).mul_(sigma.reciprocal())
+        return (mu.unsqueeze(1) - axis.edges.unsqueeze(-1)).mul_(sigma.reciprocal())
 
 
 def _is_staircase(lower: Tensor, upper: Tensor) -> Tensor:

@@ -214,8 +214,10 @@ def test_points_in_blocks_equal_all_at_once(m, monkeypatch):
     mean, variance = posterior(70, m, 4)
     for ours in factors(m, S=4):
         expected = ours.log(mean, variance)
-        monkeypatch.setattr(hypervolume, "BLOCK", 1)
-        torch.testing.assert_close(ours.log(mean, variance), expected, rtol=1e-13, atol=1e-13)
+        for block, row in [(1, 64), (1, 3), (10_000, 3), (10**9, 3)]:
+            monkeypatch.setattr(hypervolume, "BLOCK", block)
+            monkeypatch.setattr(hypervolume, "ROW", row)
+            torch.testing.assert_close(ours.log(mean, variance), expected, rtol=1e-13, atol=1e-13)
         assert ours.log(mean[:0], variance[:0]).shape == (0, 4)
         monkeypatch.undo()
 
