@@ -8,7 +8,7 @@ from botorch.utils.multi_objective.box_decompositions import NondominatedPartiti
 from botorch.utils.testing import MockModel, MockPosterior
 
 from gpu_gs.acquisition import hypervolume
-from gpu_gs.acquisition.hypervolume import Q_COEFFICIENTS, Hypervolume, scaled_h
+from gpu_gs.acquisition.hypervolume import Q_COEFFICIENTS, Hypervolume, Scratch, scaled_h
 from gpu_gs.acquisition.logei import log_h
 from gpu_gs.acquisition.pareto import cells
 from tests.acquisition.test_logei import exact_log_h
@@ -58,7 +58,7 @@ def exact(lower, upper, mean, variance):
 @pytest.mark.parametrize("z", [-1e5, -2e3, -300.0, -40.0, -4.0, -1.0, -1e-9, 0.0, 1e-9, 0.5, 3.0, 30.0, 1e5])
 def test_scaled_h_is_h_to_rounding(z):
     point = torch.tensor([z], dtype=torch.double)
-    E, g, w, s = scaled_h(point, list(point.new_tensor(Q_COEFFICIENTS[1:])))
+    E, g, w, s = scaled_h(point, list(point.new_tensor(Q_COEFFICIENTS[1:])), Scratch(point))
     assert float(E + g.log()) == pytest.approx(exact_log_h(z), rel=1e-12)
     assert float(w) == abs(z)
     assert float(s) == pytest.approx(float(mpmath.exp(-(max(z, 0.0) ** 2) / 2)), rel=1e-14)
@@ -214,8 +214,10 @@ def test_points_in_blocks_equal_all_at_once(m, monkeypatch):
     mean, variance = posterior(70, m, 4)
     for ours in factors(m, S=4):
         expected = ours.log(mean, variance)
-        monkeypatch.setattr(hypervolume, "BLOCK", 1)
-        torch.testing.assert_close(ours.log(mean, variance), expected, rtol=1e-13, atol=1e-13)
+        for block, row in [(1, 64), (1, 3), (10_000, 3), (10**9, 3)]:
+            monkeypatch.setattr(hypervolume, "BLOCK", block)
+            monkeypatch.setattr(hypervolume, "ROW", row)
+            torch.testing.assert_close(ours.log(mean, variance), expected, rtol=1e-13, atol=1e-13)
         assert ours.log(mean[:0], variance[:0]).shape == (0, 4)
         monkeypatch.undo()
 
