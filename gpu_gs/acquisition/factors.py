@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gpu_gs.acquisition.hypervolume import Hypervolume
 from gpu_gs.acquisition.logei import HALF_LOG_2PI, log_h, log_h_and_ratios
-from gpu_gs.acquisition.pareto import cells, extended
+from gpu_gs.acquisition.pareto import Partitions, cells, extended
 
 DEEP = -1e4
 """Below it phi / Phi is -z, to 1e-8."""
@@ -166,9 +166,19 @@ class HypervolumeImprovement:
     columns: slice
 
     @classmethod
-    def over(cls, points: Tensor, valid: Tensor, reference: Tensor, columns: slice) -> "HypervolumeImprovement":
-        """The factor for the points of each draw, those that are ``valid``. shape: (S, n, p), (S, n), (p,)"""
-        return cls(*cells(points, reference, valid), reference, columns)
+    def over(
+        cls, points: Tensor, valid: Tensor, reference: Tensor, columns: slice, known: Partitions | None = None
+    ) -> "HypervolumeImprovement":
+        """The factor for the points of each draw, those that are ``valid``.
+
+        Args:
+            points: Values of the forms. shape: (S, n, p)
+            valid: Which points count. shape: (S, n)
+            reference: The point from which the volume is measured. shape: (p,)
+            columns: The forms.
+            known: Keeps the cells for the next time, should the fronts be the same then.
+        """
+        return cls(*(cells if known is None else known.cells)(points, reference, valid), reference, columns)
 
     @cached_property
     def _volume(self) -> Hypervolume:

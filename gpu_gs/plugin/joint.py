@@ -8,6 +8,7 @@ improve on, and the probability of feasibility alone is maximized (``LogPF``), a
 import math
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from ax.core.search_space import SearchSpaceDigest
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from gpu_gs.acquisition.factors import Factor, Feasibility, HypervolumeImprovement, Improvement
 from gpu_gs.acquisition.joint import Joint
-from gpu_gs.acquisition.pareto import nondominated
+from gpu_gs.acquisition.pareto import Partitions, nondominated
 from gpu_gs.config import AcquisitionConfig
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.gp.posterior import PosteriorState, build_states
@@ -33,8 +34,19 @@ DRAWS = 32
 FRONT_DRAWS = 16
 """Joint draws where there are several: each has a front of its own."""
 
+DRAWS_UP_TO = 2
+"""Objectives up to which ``auto`` takes draws where there is noise.
+
+With four, 1,024 points cost 0.3 s or more in 16 draws. The front of the posterior means alone orders candidates about as
+16 draws do: on fitted models of two objectives with a noise variance of 0.08 to 0.16, by the expected improvement over 256
+draws, it gave up 0.001 to 0.08 of its logarithm, 16 draws 0.05 to 0.11."""
+
 ANCHORS = 8
 """Points around which local raw samples are drawn."""
+
+
+_PARTITIONS: "WeakKeyDictionary[Surrogate, Partitions]" = WeakKeyDictionary()
+"""The cells of the last front of each model: a new observation that is dominated leaves them as they are."""
 
 
 class JointAcquisition(ClosedFormAcquisition):
@@ -125,6 +137,8 @@ class JointAcquisition(ClosedFormAcquisition):
     def _wants_draws(self) -> bool:
         if self._config.function in ("LogEI", "LogNEI"):
             return self._config.function == "LogNEI"
+        if self._forms.objectives > DRAWS_UP_TO:
+            return False
         shares = [state.noise.mean() / state.y.var().clamp_min(1e-12) for state in self._states]
         return float(torch.stack(shares).max()) > NEGLIGIBLE_NOISE  # one host synchronization
 
@@ -168,7 +182,8 @@ class JointAcquisition(ClosedFormAcquisition):
         if o > 1:
             assert self._reference is not None  # there is one where any point is valid
             front = values[:o].permute(2, 1, 0).contiguous()  # shape: (S, n, o)
-            return HypervolumeImprovement.over(front, valid.T.contiguous(), self._reference, slice(0, o))
+            known = _PARTITIONS.setdefault(self.surrogate, Partitions())
+            return HypervolumeImprovement.over(front, valid.T.contiguous(), self._reference, slice(0, o), known)
         objective = values[0]
         best = objective.where(valid, objective.new_tensor(-math.inf)).amax(0)
         # In a draw in which nothing is feasible, every feasible point is an improvement over all that is known.
