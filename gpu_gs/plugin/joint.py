@@ -8,7 +8,6 @@ improve on, and the probability of feasibility alone is maximized (``LogPF``), a
 import math
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from ax.core.search_space import SearchSpaceDigest
@@ -20,12 +19,13 @@ from torch import Tensor
 
 from gpu_gs.acquisition.factors import Factor, Feasibility, HypervolumeImprovement, Improvement
 from gpu_gs.acquisition.joint import Joint
-from gpu_gs.acquisition.pareto import Partitions, nondominated
+from gpu_gs.acquisition.pareto import nondominated
 from gpu_gs.config import AcquisitionConfig
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.gp.posterior import PosteriorState, build_states
 from gpu_gs.plugin.closed_form import NEGLIGIBLE_NOISE, ClosedFormAcquisition, matching, order_by_trial
 from gpu_gs.plugin.forms import Forms, forms_of, shared_rows
+from gpu_gs.plugin.surrogate import WarmSurrogate
 from gpu_gs.rng import derive_seed
 
 DRAWS = 32
@@ -43,10 +43,6 @@ draws, it gave up 0.001 to 0.08 of its logarithm, 16 draws 0.05 to 0.11."""
 
 ANCHORS = 8
 """Points around which local raw samples are drawn."""
-
-
-_PARTITIONS: "WeakKeyDictionary[Surrogate, Partitions]" = WeakKeyDictionary()
-"""The cells of the last front of each model: a new observation that is dominated leaves them as they are."""
 
 
 class JointAcquisition(ClosedFormAcquisition):
@@ -182,7 +178,7 @@ class JointAcquisition(ClosedFormAcquisition):
         if o > 1:
             assert self._reference is not None  # there is one where any point is valid
             front = values[:o].permute(2, 1, 0).contiguous()  # shape: (S, n, o)
-            known = _PARTITIONS.setdefault(self.surrogate, Partitions())
+            known = self.surrogate.partitions if isinstance(self.surrogate, WarmSurrogate) else None
             return HypervolumeImprovement.over(front, valid.T.contiguous(), self._reference, slice(0, o), known)
         objective = values[0]
         best = objective.where(valid, objective.new_tensor(-math.inf)).amax(0)

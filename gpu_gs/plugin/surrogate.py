@@ -38,6 +38,7 @@ from gpytorch.models import ExactGP
 from linear_operator.utils.errors import NotPSDError
 from torch import Tensor
 
+from gpu_gs.acquisition.pareto import Partitions
 from gpu_gs.gp.fit import FitOptions, FitResult, export_hyperparameters, fit, load_hyperparameters
 from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
 from gpu_gs.gp.loo import leave_one_out, leave_one_out_of, with_inverse_diagonal
@@ -87,6 +88,21 @@ class StateCache(dict[str, tuple[PosteriorState, ...]]):
     __hash__ = None
 
 
+class PartitionCache(Partitions):
+    """The cells above the last Pareto front. Copies and pickles are empty: what is lost is cut anew."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PartitionCache":
+        return PartitionCache()
+
+    def __reduce__(self) -> tuple[type["PartitionCache"], tuple[()]]:
+        return PartitionCache, ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PartitionCache)  # what a cache holds distinguishes nobody
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class WarmSurrogate(Surrogate):
     """A Surrogate whose GPs keep the hyperparameters in ``warm``, or start their fit from there.
 
@@ -100,6 +116,7 @@ class WarmSurrogate(Surrogate):
         y_maps: Mean and deviation of the raw outcomes by name, where they are standardized; set before each fit.
         fits: The outcome of the last fit of each submodel, by ``model_key``.
         memories: What the next ask should know if the last fit was an ask's, by ``model_key``.
+        partitions: The cells above the last Pareto front: a new observation that is dominated leaves them as they are.
     """
 
     def __init__(
@@ -129,6 +146,7 @@ class WarmSurrogate(Surrogate):
         self.fits: dict[str, FitResult] = {}
         self.memories: dict[str, RefitMemory] = {}
         self._asked_states = StateCache()
+        self.partitions = PartitionCache()
 
     def _serialize_attributes_as_kwargs(self) -> dict[str, Any]:
         return {
