@@ -50,6 +50,9 @@ INCUMBENT_DRAWS = 64
 CLOSED_FORMS = ("auto", "LogEI", "LogNEI", "UCB")
 """Values of ``acquisition.function`` that stand for a closed form where there is one."""
 
+CONSTRAINT_TOLERANCE = 1e-8
+"""By how much an observation may violate a linear constraint and be the incumbent; BoTorch's for feasible candidates."""
+
 MIXED_OPTIMIZERS = ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating")
 DISCRETE_OPTIMIZERS = ("optimize_acqf_discrete", "optimize_acqf_discrete_local_search")
 """What Ax would use and the batched optimizer replaces; the discrete ones under linear constraints only."""
@@ -443,7 +446,7 @@ class LogEIAcquisition(BatchedAcquisition):
         self.X_observed = self._X
         self._by_trial = _order_by_trial(surrogate, outcome)
         fixed = torch_opt_config.fixed_features
-        self._eligible = _matching(self._X, search_space_digest.bounds, fixed)
+        self._eligible = _matching(self._X, search_space_digest.bounds, fixed, torch_opt_config.linear_constraints)
         observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
         self._observed = observed.where(self._eligible, observed.new_tensor(-math.inf))
         pending = torch_opt_config.pending_observations
@@ -454,7 +457,12 @@ class LogEIAcquisition(BatchedAcquisition):
         if self.label == "auto":
             self.label = "LogNEI" if relative_noise(self._model) > NEGLIGIBLE_NOISE else "LogEI"
         seed = seed_of_run(strategy_seed, index, 0 if self.X_pending is None else len(self.X_pending), attempt)
-        space = (tuple(search_space_digest.bounds), tuple((fixed or {}).items()))
+        linear = torch_opt_config.linear_constraints
+        space = (
+            tuple(search_space_digest.bounds),
+            tuple((fixed or {}).items()),
+            None if linear is None else tuple(torch.cat(linear, -1).reshape(-1).tolist()),
+        )
         self._sequences = Sequences(
             self._model,
             (self.label, self._config.beta, self._weight, space),
@@ -542,12 +550,23 @@ def _order_by_trial(surrogate: Surrogate, outcome: int) -> Tensor | None:
     return None
 
 
-def _matching(X: Tensor, bounds: list[tuple[float, float]], fixed: dict[int, float] | None) -> Tensor:
-    """Which rows of X lie in the bounds and have the fixed values; all of them if none does. shape: (n,)"""
+def _matching(
+    X: Tensor,
+    bounds: list[tuple[float, float]],
+    fixed: dict[int, float] | None,
+    linear: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Which rows of X lie in the bounds, have the fixed values and satisfy the linear constraints A x <= b (to rounding).
+
+    All of them if none does. shape: (n,)
+    """
     lower, upper = torch.tensor(bounds, dtype=X.dtype, device=X.device).T
     inside = ((lower <= X) & (upper >= X)).all(dim=-1)
     for index, value in (fixed or {}).items():
         inside &= X[:, index] == value
+    if linear is not None:
+        A, b = (tensor.to(X) for tensor in linear)
+        inside &= (b.reshape(-1) + CONSTRAINT_TOLERANCE >= X @ A.T).all(dim=-1)
     return inside | ~inside.any()
 
 
