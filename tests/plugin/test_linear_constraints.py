@@ -151,26 +151,6 @@ POINTS = [(0.2, 0.3, 0.5), (0.6, 0.2, 0.2), (0.1, 0.1, 0.8), (0.3, 0.6, 0.1), (0
 POINTS = [(0.2, 0.3, 0.5), (0.6, 0.2, 0.2), (0.1, 0.1, 0.8), (0.3, 0.6, 0.1), (0.4, 0.4, 0.2), (0.25, 0.5, 0.25)]
 
 
-def test_points_that_violate_a_constraint_are_no_incumbent():
-    client = make(("float",) * 3, ["x + y <= 1.0"])
-    run(client, 6)
-    index = client.attach_trial({"x": 0.8, "y": 0.7, "z": 0.9})
-    client.complete_trial(index, {"f": 0.0})  # better than any feasible point can be
-    used = []
-    original = acquisition_module.LogEIAcquisition.optimize
-
-    def spy(self, *args, **kwargs):
-        used.append(self)
-        return original(self, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acquisition_module.LogEIAcquisition, "optimize", spy)
-        client.get_next_trials(max_trials=1)
-    eligible = used[-1]._eligible
-    assert int((~eligible).sum()) == 1
-    assert float(used[-1].X_observed[~eligible][0].sum()) == pytest.approx(2.4)
-
-
 def experiment(constraints):
     """An experiment of core objects with three floats in the unit cube, which has been told a few points."""
     made = make_experiment(
