@@ -210,7 +210,11 @@ class ClosedFormAcquisition(BatchedAcquisition):
         self.X_pending = common if len(common) else None
         strategy_seed, index, attempt = self._run
         seed = seed_of_run(strategy_seed, index, len(common), attempt)
-        space = (tuple(self.search_space_digest.bounds), tuple((torch_opt_config.fixed_features or {}).items()))
+        space = (
+            tuple(self.search_space_digest.bounds),
+            tuple((torch_opt_config.fixed_features or {}).items()),
+            tuple(tuple(part.reshape(-1).tolist()) for part in torch_opt_config.linear_constraints or ()),
+        )
         self._sequences = Sequences(
             model, (self.label, *key, space), seed, lambda: self._closed_form(derive_seed(seed, 0, 0, 0)), X[:0]
         )
@@ -368,8 +372,8 @@ def matching(X: Tensor, bounds: list[tuple[float, float]], torch_opt_config: Tor
     return inside | ~inside.any()
 
 
-ALMOST_FEASIBLE = 1e-6
-"""An observed point that violates a parameter constraint by less, rounded by a user say, is still an incumbent."""
+ALMOST_FEASIBLE = 1e-8
+"""By how much an observation may violate a linear constraint and be the incumbent; BoTorch's for feasible candidates."""
 
 __all__ = [
     "ClosedFormAcquisition",

@@ -14,6 +14,7 @@ from ax.core.search_space import SearchSpace
 from botorch.exceptions.errors import InfeasibilityError
 
 from gpu_gs import GPUGenerationStrategy, timings
+from gpu_gs.plugin import acquisition as acquisition_module
 from tests.plugin.data_helpers import attach, make_experiment
 from tests.plugin.helpers import QUICK
 
@@ -147,6 +148,9 @@ def test_fixed_parameters_take_part_in_the_constraints():
 POINTS = [(0.2, 0.3, 0.5), (0.6, 0.2, 0.2), (0.1, 0.1, 0.8), (0.3, 0.6, 0.1), (0.4, 0.4, 0.2), (0.25, 0.5, 0.25)]
 
 
+POINTS = [(0.2, 0.3, 0.5), (0.6, 0.2, 0.2), (0.1, 0.1, 0.8), (0.3, 0.6, 0.1), (0.4, 0.4, 0.2), (0.25, 0.5, 0.25)]
+
+
 def experiment(constraints):
     """An experiment of core objects with three floats in the unit cube, which has been told a few points."""
     made = make_experiment(
@@ -185,6 +189,26 @@ def under_way(made):
         trial.mark_completed()
     assert len(timings(made)) > 0
     return ours
+
+
+def test_points_that_violate_a_constraint_are_no_incumbent():
+    made = experiment([])
+    ours = under_way(made)
+    made.search_space.add_parameter_constraints([ParameterConstraint(inequality="x + y <= 0.5")])
+    used = []
+    original = acquisition_module.LogEIAcquisition.optimize
+
+    def spy(self, *args, **kwargs):
+        used.append(self)
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(acquisition_module.LogEIAcquisition, "optimize", spy)
+        ((run,),) = ours.gen(made, n=1)
+    X, eligible = used[-1].X_observed, used[-1]._eligible
+    assert 0 < int(eligible.sum()) < len(X)
+    assert torch.equal(eligible, X[:, :2].sum(-1) <= 0.5)
+    assert sum(list(run.arms[0].parameters.values())[:2]) <= 0.5 + 1e-9
 
 
 def test_constraints_that_leave_no_point_are_a_clear_error():
