@@ -14,7 +14,7 @@ from ax.core.search_space import SearchSpace
 from botorch.exceptions.errors import InfeasibilityError
 
 from gpu_gs import GPUGenerationStrategy, timings
-from gpu_gs.plugin import acquisition as acquisition_module
+from gpu_gs.plugin import closed_form as closed_form_module
 from tests.plugin.data_helpers import attach, make_experiment
 from tests.plugin.helpers import QUICK
 
@@ -196,14 +196,14 @@ def test_points_that_violate_a_constraint_are_no_incumbent():
     ours = under_way(made)
     made.search_space.add_parameter_constraints([ParameterConstraint(inequality="x + y <= 0.5")])
     used = []
-    original = acquisition_module.LogEIAcquisition.optimize
+    original = closed_form_module.LogEIAcquisition.optimize
 
     def spy(self, *args, **kwargs):
         used.append(self)
         return original(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acquisition_module.LogEIAcquisition, "optimize", spy)
+        patch.setattr(closed_form_module.LogEIAcquisition, "optimize", spy)
         ((run,),) = ours.gen(made, n=1)
     X, eligible = used[-1].X_observed, used[-1]._eligible
     assert 0 < int(eligible.sum()) < len(X)
