@@ -1,11 +1,12 @@
 """Maximizes an acquisition function over a box: score many random points, refine the best of them all at once.
 
 Raw samples are scored in as few calls as memory allows; the restarts advance in one batch. Discrete coordinates take
-allowed values only: raw samples are snapped to them, and the continuous steps alternate with a search over every
-one-coordinate neighbour of every restart, evaluated together. The result is a pure function of the seed.
+allowed values only (``discrete``): raw samples are snapped to them, and the continuous steps alternate with a search
+over every neighbour of every restart, evaluated together. Small spaces without continuous coordinates are enumerated.
+The result is a pure function of the seed.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from gpu_gs.gp.covariance import squared_distances
 from gpu_gs.minimize import MinimizeResult, minimize
+from gpu_gs.optimize.discrete import ENUMERATED_POINTS, DiscreteSpace, best_neighbours, enumerated, value_in_chunks
 from gpu_gs.telemetry import stage
 
 LOCAL_SAMPLES = 100
@@ -60,9 +62,6 @@ VALUE_TOLERANCE = 1e-8
 ALMOST = 1e-9
 """Post-processing that moves a point by less, as a share of each range, leaves it where it is."""
 
-ENUMERATED = 8
-"""Up to so many values of an ordered discrete coordinate are all neighbours; of more, those 1, 2, 4, ... places away."""
-
 SECOND_CHOICES = 64
 """Raw samples that may be returned where every refined point is to be avoided."""
 
@@ -89,11 +88,13 @@ class OptimizeResult:
         x: The point. shape: (d,)
         value: Its acquisition value.
         evaluations: Calls of value and gradient, each for all restarts still in the batch.
+        exhausted: Whether the space has no other points than those to be avoided, so that this is one of them.
     """
 
     x: Tensor
     value: float
     evaluations: int
+    exhausted: bool = False
 
 
 def optimize_acquisition(
@@ -109,6 +110,7 @@ def optimize_acquisition(
     bytes_per_point: int = 32_000,
     discrete: Mapping[int, Tensor] | None = None,
     unordered: Collection[int] = (),
+    one_hot: Collection[Sequence[int]] = (),
     fixed: Mapping[int, float] | None = None,
     anchors: Tensor | None = None,
     post_process: Callable[[Tensor], Tensor] | None = None,
@@ -128,38 +130,54 @@ def optimize_acquisition(
         seed: The result is a function of it.
         memory_mb: Memory for scoring raw samples.
         bytes_per_point: Memory that scoring one point takes; about 32 n.
-        discrete: Allowed values of discrete coordinates, sorted.
+        discrete: Allowed values of discrete coordinates.
         unordered: Those of them whose values have no order: every other value is a neighbour.
+        one_hot: Groups of coordinates, one of which is 1 and the others 0: together they are one discrete variable.
         fixed: Values of fixed coordinates.
         anchors: Good points around which some raw samples are drawn. shape: (k, d)
         post_process: Applied to the refined points, which are then scored again. shape: (b, d) -> (b, d)
         scored: Points (r x d) and their values (r), to be used instead of raw samples.
         starts: Starting points, to be used instead of raw samples and restarts. shape: (b, d)
-        avoid: Points that are not wanted as long as another one, refined or raw, has a finite value. shape: (k, d)
+        avoid: Points that are not wanted as long as another one has a finite value: any other of a space that is
+            enumerated, else one that was refined or a raw sample. shape: (k, d)
 
     Returns:
         The best point, of those with a finite value.
     """
-    discrete = dict(discrete or {})
     generator = torch.Generator(device=lower.device).manual_seed(seed)
     lower, upper = _with_fixed(lower, upper, fixed)
+    space = DiscreteSpace.of(lower, upper, discrete, unordered, one_hot)
     lengths = getattr(acquisition, "lengths", upper - lower)
+    chunk = max(1, memory_mb * 2**20 // bytes_per_point)
+    any_continuous = _any_continuous(space, lower, upper)
+    if starts is None and not any_continuous and space.size <= ENUMERATED_POINTS:
+        with stage("optimize"):
+            return _best_of_all(acquisition, space, lower, upper, chunk, post_process, avoid)
+    wanted = None
+    if avoid is not None and not any_continuous:
+        wanted = space.others_than(avoid, lower, ALMOST * (upper - lower))
     second = None
     if starts is None:
         with stage("raw_samples"):
-            chunk = max(1, memory_mb * 2**20 // bytes_per_point)
             if scored is None:
-                raw = _raw_samples(lower, upper, raw_samples, discrete, anchors, generator)
-                scored = raw, _in_chunks(acquisition.value, raw, chunk)
-            closer = _closer_samples(*scored, lengths, lower, upper, discrete, generator)
+                raw = _raw_samples(lower, upper, raw_samples, space, anchors, generator)
+                scored = raw, value_in_chunks(acquisition.value, raw, chunk)
+            closer = _closer_samples(*scored, lengths, lower, upper, space, generator)
             raw = torch.cat([scored[0], closer])
-            scores = torch.cat([scored[1], _in_chunks(acquisition.value, closer, chunk)])
+            scores = torch.cat([scored[1], value_in_chunks(acquisition.value, closer, chunk)])
+            if wanted is not None:
+                scores = scores.where(wanted(raw), -torch.inf)
             starts = raw[_choose(raw, scores, lengths, restarts)]
             if avoid is not None:
                 second = raw[scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices]
     with stage("optimize"):
         x = torch.minimum(torch.maximum(starts, lower), upper)
-        x, values, evaluations = _refine(acquisition, x, lengths, lower, upper, iterations, discrete, unordered)
+        first = space.without_relaxed
+        x, values, evaluations = _refine(acquisition, x, lengths, lower, upper, iterations, first, chunk, wanted)
+        if len(first.variables) < len(space.variables):
+            x = space.snap_(x[values.nan_to_num(nan=-torch.inf).topk(min(FINALISTS, len(x))).indices])
+            x, values, more = _refine(acquisition, x, lengths, lower, upper, iterations, space, chunk, wanted)
+            evaluations += more
         if post_process is not None:
             x, values = _processed(acquisition, x, values, post_process, ALMOST * (upper - lower))
         if avoid is not None:
@@ -175,12 +193,29 @@ def raw_samples_of(
     count: int,
     seed: int,
     discrete: Mapping[int, Tensor] | None = None,
+    one_hot: Collection[Sequence[int]] = (),
     fixed: Mapping[int, float] | None = None,
     anchors: Tensor | None = None,
 ) -> Tensor:
     """The raw samples of ``optimize_acquisition``, to be scored elsewhere; see there for the arguments. shape: (r, d)"""
     generator = torch.Generator(device=lower.device).manual_seed(seed)
-    return _raw_samples(*_with_fixed(lower, upper, fixed), count, dict(discrete or {}), anchors, generator)
+    lower, upper = _with_fixed(lower, upper, fixed)
+    space = DiscreteSpace.of(lower, upper, discrete, one_hot=one_hot)
+    return _raw_samples(lower, upper, count, space, anchors, generator)
+
+
+def is_enumerated(
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    discrete: Mapping[int, Tensor] | None = None,
+    one_hot: Collection[Sequence[int]] = (),
+    fixed: Mapping[int, float] | None = None,
+) -> bool:
+    """Whether ``optimize_acquisition`` evaluates all points and needs no raw samples; see there for the arguments."""
+    lower, upper = _with_fixed(lower, upper, fixed)
+    space = DiscreteSpace.of(lower, upper, discrete, one_hot=one_hot)
+    return space.size <= ENUMERATED_POINTS and not _any_continuous(space, lower, upper)
 
 
 def _with_fixed(lower: Tensor, upper: Tensor, fixed: Mapping[int, float] | None) -> tuple[Tensor, Tensor]:
@@ -194,7 +229,7 @@ def _raw_samples(
     lower: Tensor,
     upper: Tensor,
     count: int,
-    discrete: Mapping[int, Tensor],
+    space: DiscreteSpace,
     anchors: Tensor | None,
     generator: torch.Generator,
 ) -> Tensor:
@@ -208,12 +243,10 @@ def _raw_samples(
         exponent = torch.rand(len(repeated), 1, generator=generator, dtype=lower.dtype, device=lower.device)
         spread = LOCAL_FARTHEST * (LOCAL_NEAREST / LOCAL_FARTHEST) ** exponent
         points.append((repeated + spread * (upper - lower) * shift).clamp(lower, upper))
-    raw = torch.cat(points)
-    for index, values in discrete.items():
-        pick = torch.randint(len(values), (count,), generator=generator, device=lower.device)
-        raw[:count, index] = values[pick]
-        raw[count:, index] = snapped(raw[count:, index], values)
-    return raw
+    space.draw_(points[0], generator)
+    for around in points[1:]:
+        space.snap_(around)
+    return torch.cat(points)
 
 
 def _closer_samples(
@@ -222,7 +255,7 @@ def _closer_samples(
     lengths: Tensor,
     lower: Tensor,
     upper: Tensor,
-    discrete: Mapping[int, Tensor],
+    space: DiscreteSpace,
     generator: torch.Generator,
 ) -> Tensor:
     """Points around the best raw samples, snapped to allowed values. shape: (``CLOSER_SAMPLES``, d)"""
@@ -235,18 +268,7 @@ def _closer_samples(
     distance = FARTHEST * (NEAREST / FARTHEST) ** draw(torch.rand, len(centers), 1)
     points = torch.addcmul(centers, distance * draw(torch.randn, *centers.shape), torch.minimum(lengths, upper - lower))
     points.clamp_(lower, upper)
-    for index, values in discrete.items():
-        points[:, index] = snapped(points[:, index], values)
-    return points
-
-
-def snapped(column: Tensor, values: Tensor) -> Tensor:
-    """Each entry's nearest value. shape: (b,), (v,) -> (b,)"""
-    return values[(column.unsqueeze(-1) - values).abs().argmin(-1)]
-
-
-def _in_chunks(function: Callable[[Tensor], Tensor], X: Tensor, size: int) -> Tensor:
-    return torch.cat([function(chunk) for chunk in torch.split(X, size)])
+    return space.snap_(points)
 
 
 def _choose(points: Tensor, scores: Tensor, lengths: Tensor, count: int) -> Tensor:
@@ -276,8 +298,9 @@ def _refine(
     lower: Tensor,
     upper: Tensor,
     iterations: int,
-    discrete: Mapping[int, Tensor],
-    unordered: Collection[int],
+    space: DiscreteSpace,
+    chunk: int,
+    wanted: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """The restarts, refined: points (b x d), values (b), evaluations.
 
@@ -295,11 +318,10 @@ def _refine(
 
     evaluations = 0
     values = acquisition.value(x)
-    columns = [index for index in discrete if bool(upper[index] > lower[index])]
     is_continuous = torch.ones_like(lower, dtype=torch.bool)
-    is_continuous[list(discrete)] = False
-    any_continuous = bool((is_continuous & (upper > lower)).any())
-    for _ in range(ALTERNATIONS if columns else 1):
+    is_continuous[space.columns] = False
+    any_continuous = _any_continuous(space, lower, upper)
+    for _ in range(ALTERNATIONS if space.is_movable else 1):
         if any_continuous:
             start = (x - lower) / width
             low = torch.where(is_continuous, torch.zeros_like(lower), start)
@@ -309,15 +331,44 @@ def _refine(
             evaluations += result.evaluations
             moved = (lower + width * result.x).clamp(lower, upper)
             x, values = torch.where(is_continuous, moved, x), -result.value
-        if not columns:
+        if not space.is_movable:
             break
-        steps = {index: _steps(len(discrete[index]), index in unordered, x.device) for index in columns}
-        improved, x, values = _best_neighbours(acquisition, x, values, discrete, steps)
+        improved, x, values = best_neighbours(acquisition.value, x, values, space, chunk, wanted)
         if not improved:
             break
         best = values.nan_to_num(nan=-torch.inf).topk(min(FINALISTS, len(x))).indices
         x, values = x[best], values[best]
     return x, values, evaluations
+
+
+def _any_continuous(space: DiscreteSpace, lower: Tensor, upper: Tensor) -> bool:
+    """Whether a coordinate that is not discrete is free."""
+    free = upper > lower
+    free[space.columns] = False
+    return bool(free.any())
+
+
+def _best_of_all(
+    acquisition: Acquisition,
+    space: DiscreteSpace,
+    lower: Tensor,
+    upper: Tensor,
+    chunk: int,
+    post_process: Callable[[Tensor], Tensor] | None,
+    avoid: Tensor | None,
+) -> OptimizeResult:
+    """The best point of a space without continuous coordinates, of those not to be avoided if there are others."""
+    almost = ALMOST * torch.where(upper > lower, upper - lower, lower.abs().clamp_min(1.0))
+    x, values, wanted = enumerated(acquisition.value, space, lower, chunk, avoid, almost)
+    exhausted = not bool(wanted.any())
+    values = values.nan_to_num(nan=-torch.inf)
+    best = (values if exhausted else values.where(wanted, -torch.inf)).topk(min(SECOND_CHOICES, len(x))).indices
+    x, values = x[best], values[best]
+    if post_process is not None:
+        x, values = _processed(acquisition, x, values, post_process, almost)
+        first = int(values.nan_to_num(nan=-torch.inf).argmax())
+        x, values = x[first:], values[first:]
+    return OptimizeResult(x[0], float(values[0]), 0, exhausted)
 
 
 def _race(loss: Any, start: Tensor, lower: Tensor, upper: Tensor, iterations: int, scale: Tensor) -> MinimizeResult:
@@ -376,42 +427,3 @@ def _elsewhere(
         x, values = torch.cat([x, second]), torch.cat([values, acquisition.value(second)])
         keep = wanted(x, values)
     return (x[keep], values[keep]) if bool(keep.any()) else (x, values)
-
-
-def _steps(count: int, unordered: bool, device: torch.device) -> Tensor:
-    """How many places away, in the list of a coordinate's ``count`` values, the neighbours are. shape: (k,)"""
-    if unordered or count <= ENUMERATED:
-        away = list(range(1, count))
-    else:
-        away = [2**power for power in range((count - 1).bit_length())]
-    return torch.tensor([sign * step for step in away for sign in (1, -1)], device=device)
-
-
-def _best_neighbours(
-    acquisition: Acquisition, x: Tensor, values: Tensor, discrete: Mapping[int, Tensor], steps: Mapping[int, Tensor]
-) -> tuple[bool, Tensor, Tensor]:
-    """Moves each restart to its best one-coordinate neighbour until none is better, all evaluated together."""
-    x, values = x.clone(), values.clone()
-    moving = torch.arange(len(x), device=x.device)
-    improved = False
-    for _ in range(20):
-        here = x[moving]
-        neighbours = []
-        for index, away in steps.items():
-            allowed = discrete[index]
-            place = (here[:, index].unsqueeze(-1) - allowed).abs().argmin(-1)
-            there = (place.unsqueeze(-1) + away).clamp(0, len(allowed) - 1)  # beyond the ends: the ends
-            block = here.unsqueeze(1).repeat(1, len(away), 1)
-            block[:, :, index] = allowed[there]
-            neighbours.append(block)
-        around = torch.cat(neighbours, dim=1)  # shape: (b, k, d)
-        scores = acquisition.value(around.reshape(-1, x.shape[-1])).reshape(len(here), -1).nan_to_num(nan=-torch.inf)
-        best, where = scores.max(dim=1)
-        better = best > values[moving] + 1e-9 * values[moving].abs().clamp_min(1.0)
-        if not bool(better.any()):
-            break
-        improved = True
-        moving, where = moving[better], where[better]
-        x[moving] = around[better.nonzero().squeeze(-1), where]
-        values[moving] = best[better]
-    return improved, x, values

@@ -7,12 +7,14 @@ either cannot do goes to Ax's own optimizer, and the reasons are recorded.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from ax.adapter.transforms.one_hot import OH_PARAM_INFIX
 from ax.core.search_space import SearchSpaceDigest
-from ax.exceptions.core import AxError
+from ax.exceptions.core import AxError, SearchSpaceExhausted
 from ax.generators.torch.botorch_modular.acquisition import Acquisition, determine_optimizer
 from ax.generators.torch.botorch_modular.surrogate import Surrogate
 from ax.generators.torch.botorch_modular.utils import validate_candidates
@@ -21,6 +23,7 @@ from ax.generators.torch_base import TorchOptConfig
 from ax.generators.utils import mk_discrete_choices
 from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.acquisition import OneShotAcquisitionFunction
+from botorch.exceptions.warnings import OptimizationWarning
 from botorch.models.model import Model
 from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
@@ -31,7 +34,7 @@ from gpu_gs.acquisition.pool import ClosedForm
 from gpu_gs.acquisition.ucb import UpperConfidenceBound
 from gpu_gs.config import AcquisitionConfig
 from gpu_gs.gp.posterior import PosteriorState, reasons_against_state, state_from_model
-from gpu_gs.optimize.candidates import optimize_acquisition, raw_samples_of, snapped
+from gpu_gs.optimize.candidates import is_enumerated, optimize_acquisition, raw_samples_of
 from gpu_gs.plugin.ask import current
 from gpu_gs.plugin.sequence import Sequences, seed_of_run
 from gpu_gs.rng import derive_seed
@@ -49,8 +52,22 @@ INCUMBENT_DRAWS = 64
 CLOSED_FORMS = ("auto", "LogEI", "LogNEI", "UCB")
 """Values of ``acquisition.function`` that stand for a closed form where there is one."""
 
-MAX_ENUMERATED_VALUES = 64
-"""A discrete parameter with more values than this is searched as a continuous one and moved to the nearest value."""
+DISCRETE_OPTIMIZERS = ("optimize_acqf_discrete", "optimize_acqf_discrete_local_search")
+"""Ax's optimizers, by name, of spaces without continuous coordinates: they propose no point a second time."""
+
+OPTIMIZERS = ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating", *DISCRETE_OPTIMIZERS)
+"""Ax's optimizers, by name, in whose place ours serves."""
+
+
+def one_hot_groups(search_space_digest: SearchSpaceDigest) -> list[list[int]]:
+    """The columns of each unordered choice that Ax has one-hot encoded, as floats between 0 and 1."""
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(search_space_digest.feature_names):
+        parameter, infix, place = name.rpartition(OH_PARAM_INFIX)
+        is_float = index not in search_space_digest.discrete_choices
+        if infix and place.isdigit() and is_float and tuple(search_space_digest.bounds[index]) == (0, 1):
+            groups.setdefault(parameter, []).append(index)
+    return list(groups.values())
 
 
 def objective_output(torch_opt_config: TorchOptConfig) -> tuple[int, float] | None:
@@ -139,7 +156,7 @@ class BatchedAcquisition(Acquisition):
             reasons.append("optimizer: linear parameter constraints")
         if optimizer_options:
             reasons.append(f"optimizer: explicit optimizer options ({', '.join(sorted(optimizer_options))})")
-        if optimizer not in ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating"):
+        if optimizer not in OPTIMIZERS:
             reasons.append(f"optimizer: {optimizer} suits this search space or acquisition function")
         if isinstance(self.acqf, OneShotAcquisitionFunction):
             reasons.append("optimizer: a one-shot acquisition function")
@@ -194,7 +211,9 @@ class BatchedAcquisition(Acquisition):
                     candidate_set=candidate_set,
                     sampling_strategy=sampling_strategy,
                 )
-        candidates, values = self._optimize_greedily(n, search_space_digest, fixed_features, rounding_func)
+        candidates, values = self._optimize_greedily(
+            n, search_space_digest, fixed_features, rounding_func, unique=optimizer in DISCRETE_OPTIMIZERS
+        )
         validate_candidates(
             candidates=candidates,
             bounds=self._bounds(search_space_digest),
@@ -204,7 +223,8 @@ class BatchedAcquisition(Acquisition):
             task_features=search_space_digest.task_features,
             equality_constraints=None,
         )
-        return candidates, values, torch.ones(n, dtype=self.dtype)
+        found = len(candidates)
+        return candidates, values, torch.full((found,), found / n, dtype=self.dtype)
 
     def _bounds(self, search_space_digest: SearchSpaceDigest) -> Tensor:
         return torch.tensor(search_space_digest.bounds, dtype=self.dtype, device=self.device).T  # shape: (2, d)
@@ -215,25 +235,25 @@ class BatchedAcquisition(Acquisition):
         search_space_digest: SearchSpaceDigest,
         fixed_features: dict[int, float] | None,
         rounding_func: Callable[[Tensor], Tensor] | None,
+        unique: bool,
     ) -> tuple[Tensor, Tensor]:
-        """n candidates one after the other, each conditioned on those before. Returns (n x d), (n)."""
+        """n candidates one after the other, each conditioned on those before. Returns (n x d), (n).
+
+        Where they must be unique, points that are observed or pending are none, and there may be fewer than n.
+
+        Raises:
+            SearchSpaceExhausted: There is none.
+        """
         assert self.engine is not None
         lower, upper = self._bounds(search_space_digest)
         fixed = dict(fixed_features or {})
-        allowed = {
+        discrete = {
             index: torch.tensor(sorted(values), dtype=self.dtype, device=self.device)
             for index, values in search_space_digest.discrete_choices.items()
             if index not in fixed
         }
-        discrete = {index: values for index, values in allowed.items() if len(values) <= MAX_ENUMERATED_VALUES}
-        many = {index: values for index, values in allowed.items() if len(values) > MAX_ENUMERATED_VALUES}
-
-        def to_domain(X: Tensor) -> Tensor:
-            X = X.clone()
-            for index, values in many.items():
-                X[:, index] = snapped(X[:, index], values)
-            return X if rounding_func is None else rounding_func(X)
-
+        one_hot = one_hot_groups(search_space_digest)
+        all_points = is_enumerated(lower, upper, discrete=discrete, one_hot=one_hot, fixed=fixed)
         ask = current()
         memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
@@ -254,20 +274,37 @@ class BatchedAcquisition(Acquisition):
                 bytes_per_point=self._bytes_per_point(),
                 discrete=discrete or None,
                 unordered=search_space_digest.categorical_features,
+                one_hot=one_hot,
                 fixed=fixed or None,
                 anchors=self._anchors(),
-                post_process=to_domain if many else rounding_func,
-                avoid=self._tried() if ask is not None and ask.attempt > 0 else None,
-                scored=self._scored(lower, upper, discrete, fixed, memory_mb),
+                post_process=rounding_func,
+                avoid=self._tried() if unique or (ask is not None and ask.attempt > 0) else None,
+                scored=None if all_points else self._scored(lower, upper, discrete, one_hot, fixed, memory_mb),
             )
+            if unique and result.exhausted:
+                break
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
         if n > 1:
             self._condition_on(torch.empty_like(lower).expand(0, -1), already_pending)
+        if not candidates:
+            raise SearchSpaceExhausted("All points of the discrete search space have been tried or are pending.")
+        if len(candidates) < n:
+            warnings.warn(
+                f"{n} candidates were requested, but only {len(candidates)} points of the search space are left.",
+                OptimizationWarning,
+                stacklevel=2,
+            )
         return torch.stack(candidates), torch.stack(values)
 
     def _scored(
-        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        discrete: dict[int, Tensor],
+        one_hot: list[list[int]],
+        fixed: dict[int, float],
+        memory_mb: int,
     ) -> tuple[Tensor, Tensor] | None:
         """Raw samples with their values, or None: the optimizer draws and scores its own."""
         return None
@@ -458,7 +495,13 @@ class LogEIAcquisition(BatchedAcquisition):
         self._use_pending()
 
     def _scored(
-        self, lower: Tensor, upper: Tensor, discrete: dict[int, Tensor], fixed: dict[int, float], memory_mb: int
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        discrete: dict[int, Tensor],
+        one_hot: list[list[int]],
+        fixed: dict[int, float],
+        memory_mb: int,
     ) -> tuple[Tensor, Tensor] | None:
         if self._config.raw_samples * self._bytes_per_point() > memory_mb * 2**20:
             return None
@@ -470,11 +513,12 @@ class LogEIAcquisition(BatchedAcquisition):
                 count=self._config.raw_samples,
                 seed=seed,
                 discrete=discrete,
+                one_hot=one_hot,
                 fixed=fixed,
                 anchors=self._anchors(),
             )
 
-        allowed = tuple((index, tuple(values.tolist())) for index, values in discrete.items())
+        allowed = tuple((index, values.cpu().numpy().tobytes()) for index, values in discrete.items())
         key = (self._config.raw_samples, allowed, tuple(fixed.items()))
         with stage("raw_samples"):
             sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
