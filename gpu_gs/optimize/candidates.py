@@ -63,7 +63,7 @@ ALMOST = 1e-9
 """Post-processing that moves a point by less, as a share of each range, leaves it where it is."""
 
 SECOND_CHOICES = 64
-"""Raw samples that may be returned where every refined point is to be avoided."""
+"""Raw samples that may be returned where every refined point is to be avoided, and as many that differ in options."""
 
 ALTERNATIONS = 6
 """Rounds of continuous and discrete steps at the most."""
@@ -169,7 +169,9 @@ def optimize_acquisition(
                 scores = scores.where(wanted(raw), -torch.inf)
             starts = raw[_choose(raw, scores, lengths, restarts)]
             if avoid is not None:
-                second = raw[scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices]
+                others = space.best_of_each(raw, scores, SECOND_CHOICES)
+                top = scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices
+                second = raw[torch.cat([others, top])]
     with stage("optimize"):
         x = torch.minimum(torch.maximum(starts, lower), upper)
         first = space.without_relaxed
@@ -363,12 +365,12 @@ def _best_of_all(
     exhausted = not bool(wanted.any())
     values = values.nan_to_num(nan=-torch.inf)
     best = (values if exhausted else values.where(wanted, -torch.inf)).topk(min(SECOND_CHOICES, len(x))).indices
+    best = best if exhausted else best[wanted[best]]
     x, values = x[best], values[best]
     if post_process is not None:
         x, values = _processed(acquisition, x, values, post_process, almost)
-        first = int(values.nan_to_num(nan=-torch.inf).argmax())
-        x, values = x[first:], values[first:]
-    return OptimizeResult(x[0], float(values[0]), 0, exhausted)
+    first = int(values.nan_to_num(nan=-torch.inf).argmax())
+    return OptimizeResult(x[first], float(values[first]), 0, exhausted)
 
 
 def _race(loss: Any, start: Tensor, lower: Tensor, upper: Tensor, iterations: int, scale: Tensor) -> MinimizeResult:

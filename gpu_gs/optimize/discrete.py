@@ -127,7 +127,7 @@ class DiscreteSpace:
 
     @cached_property
     def is_movable(self) -> bool:
-        """Whether any variable has a choice."""
+        """Whether points have neighbours."""
         return self.size > 1
 
     @cached_property
@@ -198,6 +198,16 @@ class DiscreteSpace:
         places = self.places(X)
         there = ((self.put_(like.repeat(len(X), 1), places) - X).abs() <= almost).all(-1)
         return self.codes(places[there])
+
+    def best_of_each(self, X: Tensor, scores: Tensor, count: int) -> Tensor:
+        """Indices of the best point of each combination of options, of the best ``count`` of them. shape: (k,)"""
+        order = scores.nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)
+        if self.size >= LARGEST_CODE:
+            return order[:count]
+        _, combination = torch.unique(self.codes(self.places(X[order])), return_inverse=True)
+        rank = torch.arange(len(order), device=X.device)
+        first = torch.full_like(rank, len(order)).scatter_reduce(0, combination, rank, "amin")
+        return order[first.sort().values[: int(combination.max()) + 1][:count]]
 
     # ------------------------------------------------------------------ neighbours
 

@@ -223,6 +223,8 @@ class BatchedAcquisition(Acquisition):
             task_features=search_space_digest.task_features,
             equality_constraints=None,
         )
+        if (ask := current()) is not None:
+            ask.proposed.append(candidates)
         found = len(candidates)
         return candidates, values, torch.full((found,), found / n, dtype=self.dtype)
 
@@ -310,8 +312,10 @@ class BatchedAcquisition(Acquisition):
         return None
 
     def _tried(self) -> Tensor | None:
-        """The points that are observed or pending. shape: (k, d)"""
+        """The points that are observed or pending, and the ask's own that were repetitions. shape: (k, d)"""
         known = [X for X in (self.X_observed, self.X_pending) if X is not None]
+        if (ask := current()) is not None:
+            known += [X.to(self.device) for X in ask.proposed]
         return torch.cat(known) if known else None
 
     def _bytes_per_point(self) -> int:
