@@ -369,6 +369,8 @@ def _best_of_all(
     x, values = x[best], values[best]
     if post_process is not None:
         x, values = _processed(acquisition, x, values, post_process, almost)
+        if avoid is not None:  # one of them may have become one of those
+            x, values = _elsewhere(acquisition, x, values, None, None, avoid, almost)
     first = int(values.nan_to_num(nan=-torch.inf).argmax())
     return OptimizeResult(x[first], float(values[first]), 0, exhausted)
 

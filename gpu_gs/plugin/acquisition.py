@@ -241,7 +241,8 @@ class BatchedAcquisition(Acquisition):
     ) -> tuple[Tensor, Tensor]:
         """n candidates one after the other, each conditioned on those before. Returns (n x d), (n).
 
-        Where they must be unique, points that are observed or pending are none, and there may be fewer than n.
+        Where they must be unique, points that are observed or pending are none. Of a discrete space that is enumerated
+        there may be fewer than n, then or where the ask is repeated since its candidate had been tried.
 
         Raises:
             SearchSpaceExhausted: There is none.
@@ -257,6 +258,7 @@ class BatchedAcquisition(Acquisition):
         one_hot = one_hot_groups(search_space_digest)
         all_points = is_enumerated(lower, upper, discrete=discrete, one_hot=one_hot, fixed=fixed)
         ask = current()
+        unique = unique or (ask is not None and ask.attempt > 0)
         memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
         candidates: list[Tensor] = []
@@ -280,7 +282,7 @@ class BatchedAcquisition(Acquisition):
                 fixed=fixed or None,
                 anchors=self._anchors(),
                 post_process=rounding_func,
-                avoid=self._tried() if unique or (ask is not None and ask.attempt > 0) else None,
+                avoid=self._tried() if unique else None,
                 scored=None if all_points else self._scored(lower, upper, discrete, one_hot, fixed, memory_mb),
             )
             if unique and result.exhausted:
