@@ -117,6 +117,7 @@ def optimize_acquisition(
     scored: tuple[Tensor, Tensor] | None = None,
     starts: Tensor | None = None,
     avoid: Tensor | None = None,
+    also_avoid: Callable[[Tensor], Tensor] | None = None,
 ) -> OptimizeResult:
     """Maximizes an acquisition function of one point.
 
@@ -140,6 +141,8 @@ def optimize_acquisition(
         starts: Starting points, to be used instead of raw samples and restarts. shape: (b, d)
         avoid: Points that are not wanted as long as another one has a finite value: any other of a space that is
             enumerated, else one that was refined or a raw sample. shape: (k, d)
+        also_avoid: Where there are points to avoid, which others are not wanted either; asked about some of the best
+            points only. shape: (b, d) -> (b,)
 
     Returns:
         The best point, of those with a finite value.
@@ -152,7 +155,7 @@ def optimize_acquisition(
     any_continuous = _any_continuous(space, lower, upper)
     if starts is None and not any_continuous and space.size <= ENUMERATED_POINTS:
         with stage("optimize"):
-            return _best_of_all(acquisition, space, lower, upper, chunk, post_process, avoid)
+            return _best_of_all(acquisition, space, lower, upper, chunk, post_process, avoid, also_avoid)
     wanted = None
     if avoid is not None and not any_continuous:
         wanted = space.others_than(avoid, lower, ALMOST * (upper - lower))
@@ -183,7 +186,9 @@ def optimize_acquisition(
         if post_process is not None:
             x, values = _processed(acquisition, x, values, post_process, ALMOST * (upper - lower))
         if avoid is not None:
-            x, values = _elsewhere(acquisition, x, values, second, post_process, avoid, ALMOST * (upper - lower))
+            x, values = _elsewhere(
+                acquisition, x, values, second, post_process, avoid, also_avoid, ALMOST * (upper - lower)
+            )
         best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
         return OptimizeResult(x[best], float(values[best]), evaluations)
 
@@ -358,6 +363,7 @@ def _best_of_all(
     chunk: int,
     post_process: Callable[[Tensor], Tensor] | None,
     avoid: Tensor | None,
+    also_avoid: Callable[[Tensor], Tensor] | None,
 ) -> OptimizeResult:
     """The best point of a space without continuous coordinates, of those not to be avoided if there are others."""
     almost = ALMOST * torch.where(upper > lower, upper - lower, lower.abs().clamp_min(1.0))
@@ -369,8 +375,8 @@ def _best_of_all(
     x, values = x[best], values[best]
     if post_process is not None:
         x, values = _processed(acquisition, x, values, post_process, almost)
-        if avoid is not None:  # one of them may have become one of those
-            x, values = _elsewhere(acquisition, x, values, None, None, avoid, almost)
+    if avoid is not None:  # in processing, a point may have become one of those
+        x, values = _elsewhere(acquisition, x, values, None, None, avoid, also_avoid, almost)
     first = int(values.nan_to_num(nan=-torch.inf).argmax())
     return OptimizeResult(x[first], float(values[first]), 0, exhausted)
 
@@ -417,12 +423,15 @@ def _elsewhere(
     second: Tensor | None,
     post_process: Callable[[Tensor], Tensor] | None,
     avoid: Tensor,
+    also_avoid: Callable[[Tensor], Tensor] | None,
     almost: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The points that are none of those to be avoided, raw samples among them if need be; all if none is left."""
 
     def wanted(points: Tensor, values: Tensor) -> Tensor:
         same = ((points.unsqueeze(1) - avoid).abs() <= almost).all(-1).any(-1)  # shape: (b,)
+        if also_avoid is not None:
+            same |= also_avoid(points)
         return ~same & values.isfinite()
 
     keep = wanted(x, values)

@@ -259,6 +259,13 @@ class BatchedAcquisition(Acquisition):
         all_points = is_enumerated(lower, upper, discrete=discrete, one_hot=one_hot, fixed=fixed)
         ask = current()
         unique = unique or (ask is not None and ask.attempt > 0)
+
+        def is_tried(X: Tensor) -> Tensor:
+            """Which points Ax would not take: it is asked about few, and only after it has refused one."""
+            if ask is None or ask.attempt == 0 or ask.is_tried is None:
+                return torch.zeros(len(X), dtype=torch.bool, device=X.device)
+            return torch.as_tensor(ask.is_tried(X.cpu().numpy()), device=X.device)
+
         memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
         candidates: list[Tensor] = []
@@ -283,6 +290,7 @@ class BatchedAcquisition(Acquisition):
                 anchors=self._anchors(),
                 post_process=rounding_func,
                 avoid=self._tried() if unique else None,
+                also_avoid=is_tried,
                 scored=None if all_points else self._scored(lower, upper, discrete, one_hot, fixed, memory_mb),
             )
             if unique and result.exhausted:
