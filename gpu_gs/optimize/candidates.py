@@ -186,8 +186,13 @@ def optimize_acquisition(
         if post_process is not None:
             x, values = _processed(acquisition, x, values, post_process, ALMOST * (upper - lower))
         if avoid is not None:
+            frozen = DiscreteSpace(space.variables, space.d, frozen=True)
+
+            def refined(starts: Tensor) -> Tensor:
+                return _refine(acquisition, starts, lengths, lower, upper, iterations, frozen, chunk)[0]
+
             x, values = _elsewhere(
-                acquisition, x, values, second, post_process, avoid, also_avoid, ALMOST * (upper - lower)
+                acquisition, x, values, second, refined, post_process, avoid, also_avoid, ALMOST * (upper - lower)
             )
         best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
         return OptimizeResult(x[best], float(values[best]), evaluations)
@@ -376,7 +381,7 @@ def _best_of_all(
     if post_process is not None:
         x, values = _processed(acquisition, x, values, post_process, almost)
     if avoid is not None:  # in processing, a point may have become one of those
-        x, values = _elsewhere(acquisition, x, values, None, None, avoid, also_avoid, almost)
+        x, values = _elsewhere(acquisition, x, values, None, None, None, avoid, also_avoid, almost)
     first = int(values.nan_to_num(nan=-torch.inf).argmax())
     return OptimizeResult(x[first], float(values[first]), 0, exhausted)
 
@@ -421,12 +426,16 @@ def _elsewhere(
     x: Tensor,
     values: Tensor,
     second: Tensor | None,
+    refined: Callable[[Tensor], Tensor] | None,
     post_process: Callable[[Tensor], Tensor] | None,
     avoid: Tensor,
     also_avoid: Callable[[Tensor], Tensor] | None,
     almost: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The points that are none of those to be avoided, raw samples among them if need be; all if none is left."""
+    """The points that are none of those to be avoided; all if none is left.
+
+    If there are none among them, they are raw samples, and the best of these refined with the options that they have.
+    """
 
     def wanted(points: Tensor, values: Tensor) -> Tensor:
         same = ((points.unsqueeze(1) - avoid).abs() <= almost).all(-1).any(-1)  # shape: (b,)
@@ -435,8 +444,19 @@ def _elsewhere(
         return ~same & values.isfinite()
 
     keep = wanted(x, values)
-    if not bool(keep.any()) and second is not None:
-        second = second if post_process is None else post_process(second)
-        x, values = torch.cat([x, second]), torch.cat([values, acquisition.value(second)])
-        keep = wanted(x, values)
-    return (x[keep], values[keep]) if bool(keep.any()) else (x, values)
+    if bool(keep.any()):
+        return x[keep], values[keep]
+    if second is None or refined is None:
+        return x, values
+
+    def processed(points: Tensor) -> tuple[Tensor, Tensor]:
+        points = points if post_process is None else post_process(points)
+        scores = acquisition.value(points)
+        keep = wanted(points, scores)
+        return points[keep], scores[keep]
+
+    others, scores = processed(second)
+    if len(others) == 0:
+        return x, values
+    better, better_scores = processed(refined(others[scores.topk(min(FINALISTS, len(scores))).indices]))
+    return torch.cat([others, better]), torch.cat([scores, better_scores])

@@ -75,11 +75,13 @@ class DiscreteSpace:
     Args:
         variables: The variables, no two of them in the same column.
         d: Columns of a point.
+        frozen: Whether points keep the options that they have.
     """
 
-    def __init__(self, variables: Sequence[Variable], d: int) -> None:
+    def __init__(self, variables: Sequence[Variable], d: int, frozen: bool = False) -> None:
         self.variables = tuple(variables)
         self.d = d
+        self.frozen = frozen
 
     @classmethod
     def of(

@@ -256,9 +256,11 @@ class BatchedAcquisition(Acquisition):
             if index not in fixed
         }
         one_hot = one_hot_groups(search_space_digest)
-        all_points = is_enumerated(lower, upper, discrete=discrete, one_hot=one_hot, fixed=fixed)
         ask = current()
-        unique = unique or (ask is not None and ask.attempt > 0)
+        retry = ask is not None and ask.attempt > 0
+        unique = unique or retry
+        # The scored samples are the most promising ones only: too much alike to find something else among them.
+        own_samples = retry or is_enumerated(lower, upper, discrete=discrete, one_hot=one_hot, fixed=fixed)
 
         def is_tried(X: Tensor) -> Tensor:
             """Which points Ax would not take: it is asked about few, and only after it has refused one."""
@@ -291,7 +293,7 @@ class BatchedAcquisition(Acquisition):
                 post_process=rounding_func,
                 avoid=self._tried() if unique else None,
                 also_avoid=is_tried,
-                scored=None if all_points else self._scored(lower, upper, discrete, one_hot, fixed, memory_mb),
+                scored=None if own_samples else self._scored(lower, upper, discrete, one_hot, fixed, memory_mb),
             )
             if unique and result.exhausted:
                 break

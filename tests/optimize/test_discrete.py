@@ -244,6 +244,22 @@ def test_the_result_is_a_function_of_the_seed_with_discrete_coordinates_too(devi
     assert torch.equal(run(3), run(3))
 
 
+def test_where_all_refined_points_are_refused_another_combination_of_options_is_refined():
+    def two_bowls(X):  # the first option is the better one everywhere
+        return X[:, 1] - (X[:, 0] - 0.3) ** 2 - (X[:, 2] * (X[:, 0] - 0.7)).abs() ** 2
+
+    result = optimize_acquisition(
+        Table(two_bowls),
+        torch.zeros(3).double(),
+        torch.ones(3).double(),
+        one_hot=[[1, 2]],
+        avoid=tensor([[0.3, 1, 0]]),
+        also_avoid=lambda X: X[:, 1] == 1,
+    )
+    assert result.x[1:].tolist() == [0, 1]
+    assert float(result.x[0]) == pytest.approx(0.5, abs=1e-4)
+
+
 # ---------------------------------------------------------------------- quality
 
 

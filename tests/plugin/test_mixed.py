@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ax.api.client import Client
@@ -167,6 +168,28 @@ def test_abandoned_points_are_not_proposed_again():
             seen.add(tuple(point.values()))
             client.mark_trial_abandoned(index)
     assert model_asks(client) == 4
+
+
+def test_parameters_that_are_not_active_do_not_make_another_point():
+    """One of three models has no parameters and is the best: one arm, however its neighbours' parameters are set."""
+    client = make(
+        [
+            choice("model", ["a", "b", "c"], False, dependent_parameters={"a": ["x"], "b": ["depth"]}),
+            X,
+            integer("depth", 1, 9),
+        ]
+    )
+    asked = advance(client, 11, lambda p: (p.get("x", 0.0) - 0.3) ** 2 + p.get("depth", 0) / 5)
+    adapter = client._generation_strategy.current_node.generator_spec._fitted_adapter
+    by_model = asked[5:]
+    assert model_asks(client) == len(by_model)
+    assert len({tuple(sorted(map(str, point.items()))) for point in by_model}) == len(by_model)
+    names = list(adapter.parameters)
+    row = dict.fromkeys(names, 0.5) | {"depth": 1.0, "model_OH_PARAM_0": 0.0, "model_OH_PARAM_1": 0.0}
+    tried = [row | {"model_OH_PARAM_2": 1.0}, row | {"model_OH_PARAM_2": 1.0, "x": 0.123, "depth": 8.0}]
+    new = row | {"model_OH_PARAM_0": 1.0, "model_OH_PARAM_2": 0.0, "x": 0.987654}
+    points = np.array([[point[name] for name in names] for point in (*tried, new)])
+    assert adapter.is_tried(points).tolist() == [True, True, False]
 
 
 def test_a_batch_takes_what_is_left_of_a_discrete_space():
