@@ -2,9 +2,10 @@
 of them all at once.
 
 Raw samples are scored in as few calls as memory allows; the restarts advance in one batch. Discrete coordinates take
-allowed values only: raw samples are snapped to them, and the continuous steps alternate with a search over every
-one-coordinate neighbour of every restart, evaluated together. Under linear constraints every point that is looked at
-satisfies them (``gpu_gs.optimize.feasible``). The result is a pure function of the seed.
+allowed values only (``discrete``): raw samples are snapped to them, and the continuous steps alternate with a search
+over every neighbour of every restart, evaluated together. Small spaces without continuous coordinates are enumerated.
+Under linear constraints every point that is looked at satisfies them (``gpu_gs.optimize.feasible``). The result is a pure
+function of the seed.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from gpu_gs.gp.covariance import squared_distances
 from gpu_gs.minimize import MinimizeResult, minimize
+from gpu_gs.optimize.discrete import ENUMERATED_POINTS, DiscreteSpace, best_neighbours, enumerated, value_in_chunks
 from gpu_gs.optimize.feasible import FeasibleSet, Within
 from gpu_gs.optimize.polytope import BotorchConstraint, Constraints
 from gpu_gs.telemetry import stage
@@ -66,11 +68,8 @@ VALUE_TOLERANCE = 1e-8
 ALMOST = 1e-9
 """Post-processing that moves a point by less, as a share of each range, leaves it where it is."""
 
-ENUMERATED = 8
-"""Up to so many values of an ordered discrete coordinate are all neighbours; of more, those 1, 2, 4, ... places away."""
-
 SECOND_CHOICES = 64
-"""Raw samples that may be returned where every refined point is to be avoided."""
+"""Raw samples that may be returned where every refined point is to be avoided, and as many that differ in options."""
 
 ALTERNATIONS = 6
 """Rounds of continuous and discrete steps at the most."""
@@ -95,11 +94,13 @@ class OptimizeResult:
         x: The point. shape: (d,)
         value: Its acquisition value.
         evaluations: Calls of value and gradient, each for all restarts still in the batch.
+        exhausted: Whether the space has no other points than those to be avoided, so that this is one of them.
     """
 
     x: Tensor
     value: float
     evaluations: int
+    exhausted: bool = False
 
 
 def optimize_acquisition(
@@ -115,12 +116,14 @@ def optimize_acquisition(
     bytes_per_point: int = 32_000,
     discrete: Mapping[int, Tensor] | None = None,
     unordered: Collection[int] = (),
+    one_hot: Collection[Sequence[int]] = (),
     fixed: Mapping[int, float] | None = None,
     anchors: Tensor | None = None,
     post_process: Callable[[Tensor], Tensor] | None = None,
     scored: tuple[Tensor, Tensor] | None = None,
     starts: Tensor | None = None,
     avoid: Tensor | None = None,
+    also_avoid: Callable[[Tensor], Tensor] | None = None,
     also: Tensor | None = None,
     inequality_constraints: Sequence[BotorchConstraint] | None = None,
     equality_constraints: Sequence[BotorchConstraint] | None = None,
@@ -138,15 +141,19 @@ def optimize_acquisition(
         seed: The result is a function of it.
         memory_mb: Memory for scoring raw samples.
         bytes_per_point: Memory that scoring one point takes; about 32 n.
-        discrete: Allowed values of discrete coordinates, sorted.
+        discrete: Allowed values of discrete coordinates.
         unordered: Those of them whose values have no order: every other value is a neighbour.
+        one_hot: Groups of coordinates, one of which is 1 and the others 0: together they are one discrete variable.
         fixed: Values of fixed coordinates.
         anchors: Good points around which some raw samples are drawn. shape: (k, d)
         post_process: Applied to the refined points, which are then scored again. shape: (b, d) -> (b, d)
         scored: Points (r x d) and their values (r), to be used instead of raw samples; they satisfy the constraints.
         starts: Starting points, to be used instead of raw samples and restarts. shape: (b, d)
+        avoid: Points that are not wanted as long as another one has a finite value: any other of a space that is
+            enumerated, else one that was refined or a raw sample. shape: (k, d)
+        also_avoid: Where there are points to avoid, which others are not wanted either; asked about some of the best
+            points only. shape: (b, d) -> (b,)
         also: Points that are refined whatever their values. shape: (b, d)
-        avoid: Points that are not wanted as long as another one, refined or raw, has a finite value. shape: (k, d)
         inequality_constraints: Indices, coefficients and right-hand side of each ``sum(coefficients * x[indices]) >=
             rhs``, as BoTorch has them.
         equality_constraints: The same of each ``sum(coefficients * x[indices]) = rhs``.
@@ -159,42 +166,64 @@ def optimize_acquisition(
     Raises:
         InfeasibilityError: No point satisfies the constraints, or none that was found does after post-processing.
     """
-    discrete = dict(discrete or {})
     generator = torch.Generator(device=lower.device).manual_seed(seed)
     lower, upper = _with_fixed(lower, upper, fixed)
+    space = DiscreteSpace.of(lower, upper, discrete, unordered, one_hot)
     lengths = getattr(acquisition, "lengths", upper - lower)
     almost = ALMOST * (upper - lower)
-    constraints = Constraints.of(inequality_constraints, equality_constraints, names)
-    feasible = FeasibleSet.of(lower, upper, constraints, discrete, unordered)
+    feasible = FeasibleSet.of(
+        lower, upper, Constraints.of(inequality_constraints, equality_constraints, names), discrete, unordered
+    )
     if feasible is not None:
         acquisition = Within(acquisition, feasible)
         post_process = None if post_process is None else feasible.after(post_process, almost)
+    chunk = max(1, memory_mb * 2**20 // bytes_per_point)
+    any_continuous = _any_continuous(space, lower, upper)
+    if starts is None and not any_continuous and space.size <= ENUMERATED_POINTS:
+        with stage("optimize"):
+            return _best_of_all(acquisition, space, lower, upper, chunk, post_process, avoid, also_avoid, feasible)
+    wanted = None
+    if avoid is not None and not any_continuous:
+        wanted = space.others_than(avoid, lower, almost)
     second = None
     if starts is None:
         with stage("raw_samples"):
-            chunk = max(1, memory_mb * 2**20 // bytes_per_point)
             if scored is None:
-                raw = _raw_samples(lower, upper, raw_samples, discrete, anchors, generator, feasible)
-                scored = raw, _in_chunks(acquisition.value, raw, chunk)
-            closer = _closer_samples(*scored, lengths, lower, upper, discrete, generator, feasible)
+                raw = _raw_samples(lower, upper, raw_samples, space, anchors, generator, feasible)
+                scored = raw, value_in_chunks(acquisition.value, raw, chunk)
+            closer = _closer_samples(*scored, lengths, lower, upper, space, generator, feasible)
             raw = torch.cat([scored[0], closer])
-            scores = torch.cat([scored[1], _in_chunks(acquisition.value, closer, chunk)])
+            scores = torch.cat([scored[1], value_in_chunks(acquisition.value, closer, chunk)])
+            if wanted is not None:
+                scores = scores.where(wanted(raw), -torch.inf)
             starts = raw[_choose(raw, scores, lengths, restarts)]
             if avoid is not None or feasible is not None:
-                second = raw[scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices]
+                others = space.best_of_each(raw, scores, SECOND_CHOICES)
+                top = scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices
+                second = raw[torch.cat([others, top])]
     if also is not None:
         starts = torch.cat([starts, also])
     with stage("optimize"):
         x = torch.minimum(torch.maximum(starts, lower), upper)
         if feasible is not None:
             x = feasible.starts(x, generator)
+        first = space.without_relaxed if feasible is None else space  # to move to the nearest option may lead outside
         x, values, evaluations = _refine(
-            acquisition, x, lengths, lower, upper, iterations, discrete, unordered, feasible
+            acquisition, x, lengths, lower, upper, iterations, first, chunk, wanted, feasible
         )
+        if len(first.variables) < len(space.variables):
+            x = space.snap_(x[values.nan_to_num(nan=-torch.inf).topk(min(FINALISTS, len(x))).indices])
+            x, values, more = _refine(acquisition, x, lengths, lower, upper, iterations, space, chunk, wanted, feasible)
+            evaluations += more
         if post_process is not None:
             x, values = _processed(acquisition, x, values, post_process, almost)
         if avoid is not None:
-            x, values = _elsewhere(acquisition, x, values, second, post_process, avoid, almost)
+            frozen = DiscreteSpace(space.variables, space.d, frozen=True)
+
+            def refined(starts: Tensor) -> Tensor:
+                return _refine(acquisition, starts, lengths, lower, upper, iterations, frozen, chunk, None, feasible)[0]
+
+            x, values = _elsewhere(acquisition, x, values, second, refined, post_process, avoid, also_avoid, almost)
         if feasible is not None and not bool(values.isfinite().any()):
             x, values = _second_choices(acquisition, feasible, second, post_process)
         best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
@@ -208,6 +237,7 @@ def raw_samples_of(
     count: int,
     seed: int,
     discrete: Mapping[int, Tensor] | None = None,
+    one_hot: Collection[Sequence[int]] = (),
     fixed: Mapping[int, float] | None = None,
     anchors: Tensor | None = None,
     inequality_constraints: Sequence[BotorchConstraint] | None = None,
@@ -217,9 +247,24 @@ def raw_samples_of(
     """The raw samples of ``optimize_acquisition``, to be scored elsewhere; see there for the arguments. shape: (r, d)"""
     generator = torch.Generator(device=lower.device).manual_seed(seed)
     lower, upper = _with_fixed(lower, upper, fixed)
+    space = DiscreteSpace.of(lower, upper, discrete, one_hot=one_hot)
     constraints = Constraints.of(inequality_constraints, equality_constraints, names)
     feasible = FeasibleSet.of(lower, upper, constraints, discrete)
-    return _raw_samples(lower, upper, count, dict(discrete or {}), anchors, generator, feasible)
+    return _raw_samples(lower, upper, count, space, anchors, generator, feasible)
+
+
+def is_enumerated(
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    discrete: Mapping[int, Tensor] | None = None,
+    one_hot: Collection[Sequence[int]] = (),
+    fixed: Mapping[int, float] | None = None,
+) -> bool:
+    """Whether ``optimize_acquisition`` evaluates all points and needs no raw samples; see there for the arguments."""
+    lower, upper = _with_fixed(lower, upper, fixed)
+    space = DiscreteSpace.of(lower, upper, discrete, one_hot=one_hot)
+    return space.size <= ENUMERATED_POINTS and not _any_continuous(space, lower, upper)
 
 
 def _with_fixed(lower: Tensor, upper: Tensor, fixed: Mapping[int, float] | None) -> tuple[Tensor, Tensor]:
@@ -233,7 +278,7 @@ def _raw_samples(
     lower: Tensor,
     upper: Tensor,
     count: int,
-    discrete: Mapping[int, Tensor],
+    space: DiscreteSpace,
     anchors: Tensor | None,
     generator: torch.Generator,
     feasible: FeasibleSet | None,
@@ -250,14 +295,13 @@ def _raw_samples(
         exponent = torch.rand(len(repeated), 1, generator=generator, dtype=lower.dtype, device=lower.device)
         spread = LOCAL_FARTHEST * (LOCAL_NEAREST / LOCAL_FARTHEST) ** exponent
         points.append((repeated + spread * (upper - lower) * shift).clamp(lower, upper))
-    if feasible is not None:
-        return torch.cat([points[0], *(feasible.kept(local) for local in points[1:])])
-    raw = torch.cat(points)
-    for index, values in discrete.items():
-        pick = torch.randint(len(values), (count,), generator=generator, device=lower.device)
-        raw[:count, index] = values[pick]
-        raw[count:, index] = snapped(raw[count:, index], values)
-    return raw
+    if feasible is not None:  # which knows of discrete coordinates; constraints never tie one-hot columns
+        space.one_hot.draw_(points[0], generator)
+        return torch.cat([points[0], *(space.one_hot.snap_(feasible.kept(around)) for around in points[1:])])
+    space.draw_(points[0], generator)
+    for around in points[1:]:
+        space.snap_(around)
+    return torch.cat(points)
 
 
 def _closer_samples(
@@ -266,7 +310,7 @@ def _closer_samples(
     lengths: Tensor,
     lower: Tensor,
     upper: Tensor,
-    discrete: Mapping[int, Tensor],
+    space: DiscreteSpace,
     generator: torch.Generator,
     feasible: FeasibleSet | None,
 ) -> Tensor:
@@ -281,20 +325,9 @@ def _closer_samples(
     points = torch.addcmul(centers, distance * draw(torch.randn, *centers.shape), torch.minimum(lengths, upper - lower))
     points.clamp_(lower, upper)
     if feasible is not None:
-        points = feasible.snapped(points)
+        points = space.one_hot.snap_(feasible.snapped(points))
         return torch.where(feasible.polytope.feasible(points).unsqueeze(-1), points, centers)
-    for index, values in discrete.items():
-        points[:, index] = snapped(points[:, index], values)
-    return points
-
-
-def snapped(column: Tensor, values: Tensor) -> Tensor:
-    """Each entry's nearest value. shape: (b,), (v,) -> (b,)"""
-    return values[(column.unsqueeze(-1) - values).abs().argmin(-1)]
-
-
-def _in_chunks(function: Callable[[Tensor], Tensor], X: Tensor, size: int) -> Tensor:
-    return torch.cat([function(chunk) for chunk in torch.split(X, size)])
+    return space.snap_(points)
 
 
 def _choose(points: Tensor, scores: Tensor, lengths: Tensor, count: int) -> Tensor:
@@ -324,8 +357,9 @@ def _refine(
     lower: Tensor,
     upper: Tensor,
     iterations: int,
-    discrete: Mapping[int, Tensor],
-    unordered: Collection[int],
+    space: DiscreteSpace,
+    chunk: int,
+    wanted: Callable[[Tensor], Tensor] | None,
     feasible: FeasibleSet | None,
 ) -> tuple[Tensor, Tensor, int]:
     """The restarts, refined: points (b x d), values (b), evaluations.
@@ -344,13 +378,12 @@ def _refine(
 
     evaluations = 0
     values = acquisition.value(x)
-    columns = [index for index in discrete if bool(upper[index] > lower[index])]
     is_continuous = torch.ones_like(lower, dtype=torch.bool)
-    is_continuous[list(discrete)] = False
-    any_continuous = bool((is_continuous & (upper > lower)).any())
+    is_continuous[space.columns] = False
+    any_continuous = _any_continuous(space, lower, upper)
     linear = None if feasible is None else feasible.polytope.moving(is_continuous.to(lower.dtype))
     linear = None if linear is None or len(linear.A) == 0 else linear
-    for _ in range(ALTERNATIONS if columns else 1):
+    for _ in range(ALTERNATIONS if space.is_movable else 1):
         if any_continuous:
             start = (x - lower) / width
             low = torch.where(is_continuous, torch.zeros_like(lower), start)
@@ -362,15 +395,54 @@ def _refine(
             x, values = torch.where(is_continuous, moved, x), -result.value
             if feasible is not None:
                 x = feasible.polytope.inside(x)
-        if not columns:
+        if not space.is_movable:
             break
-        steps = {index: _steps(len(discrete[index]), index in unordered, x.device) for index in columns}
-        improved, x, values = _best_neighbours(acquisition, x, values, discrete, steps, feasible)
+        improved, x, values = best_neighbours(
+            acquisition.value, x, values, space, chunk, wanted, None if feasible is None else feasible.neighbours
+        )
         if not improved:
             break
         best = values.nan_to_num(nan=-torch.inf).topk(min(FINALISTS, len(x))).indices
         x, values = x[best], values[best]
     return x, values, evaluations
+
+
+def _any_continuous(space: DiscreteSpace, lower: Tensor, upper: Tensor) -> bool:
+    """Whether a coordinate that is not discrete is free."""
+    free = upper > lower
+    free[space.columns] = False
+    return bool(free.any())
+
+
+def _best_of_all(
+    acquisition: Acquisition,
+    space: DiscreteSpace,
+    lower: Tensor,
+    upper: Tensor,
+    chunk: int,
+    post_process: Callable[[Tensor], Tensor] | None,
+    avoid: Tensor | None,
+    also_avoid: Callable[[Tensor], Tensor] | None,
+    feasible: FeasibleSet | None,
+) -> OptimizeResult:
+    """The best point of a space without continuous coordinates, of those not to be avoided if there are others."""
+    almost = ALMOST * torch.where(upper > lower, upper - lower, lower.abs().clamp_min(1.0))
+    x, values, wanted = enumerated(acquisition.value, space, lower, chunk, avoid, almost)
+    if feasible is not None and not bool(values.isfinite().any()):
+        raise InfeasibilityError(
+            f"The parameter constraints allow no point of the discrete values: {feasible.polytope.constraints}."
+        )
+    exhausted = not bool(wanted.any())
+    values = values.nan_to_num(nan=-torch.inf)
+    best = (values if exhausted else values.where(wanted, -torch.inf)).topk(min(SECOND_CHOICES, len(x))).indices
+    best = best if exhausted else best[wanted[best]]
+    x, values = x[best], values[best]
+    if post_process is not None:
+        x, values = _processed(acquisition, x, values, post_process, almost)
+    if avoid is not None:  # in processing, a point may have become one of those
+        x, values = _elsewhere(acquisition, x, values, None, None, None, avoid, also_avoid, almost)
+    first = int(values.nan_to_num(nan=-torch.inf).argmax())
+    return OptimizeResult(x[first], float(values[first]), 0, exhausted)
 
 
 def _race(
@@ -426,22 +498,40 @@ def _elsewhere(
     x: Tensor,
     values: Tensor,
     second: Tensor | None,
+    refined: Callable[[Tensor], Tensor] | None,
     post_process: Callable[[Tensor], Tensor] | None,
     avoid: Tensor,
+    also_avoid: Callable[[Tensor], Tensor] | None,
     almost: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The points that are none of those to be avoided, raw samples among them if need be; all if none is left."""
+    """The points that are none of those to be avoided; all if none is left.
+
+    If there are none among them, they are raw samples, and the best of these refined with the options that they have.
+    """
 
     def wanted(points: Tensor, values: Tensor) -> Tensor:
         same = ((points.unsqueeze(1) - avoid).abs() <= almost).all(-1).any(-1)  # shape: (b,)
+        if also_avoid is not None:
+            same |= also_avoid(points)
         return ~same & values.isfinite()
 
     keep = wanted(x, values)
-    if not bool(keep.any()) and second is not None:
-        second = second if post_process is None else post_process(second)
-        x, values = torch.cat([x, second]), torch.cat([values, acquisition.value(second)])
-        keep = wanted(x, values)
-    return (x[keep], values[keep]) if bool(keep.any()) else (x, values)
+    if bool(keep.any()):
+        return x[keep], values[keep]
+    if second is None or refined is None:
+        return x, values
+
+    def processed(points: Tensor) -> tuple[Tensor, Tensor]:
+        points = points if post_process is None else post_process(points)
+        scores = acquisition.value(points)
+        keep = wanted(points, scores)
+        return points[keep], scores[keep]
+
+    others, scores = processed(second)
+    if len(others) == 0:
+        return x, values
+    better, better_scores = processed(refined(others[scores.topk(min(FINALISTS, len(scores))).indices]))
+    return torch.cat([others, better]), torch.cat([scores, better_scores])
 
 
 def _second_choices(
@@ -458,49 +548,3 @@ def _second_choices(
             return second, values
     constraints = feasible.polytope.constraints
     raise InfeasibilityError(f"No point found satisfies the parameter constraints after rounding: {constraints}.")
-
-
-def _steps(count: int, unordered: bool, device: torch.device) -> Tensor:
-    """How many places away, in the list of a coordinate's ``count`` values, the neighbours are. shape: (k,)"""
-    if unordered or count <= ENUMERATED:
-        away = list(range(1, count))
-    else:
-        away = [2**power for power in range((count - 1).bit_length())]
-    return torch.tensor([sign * step for step in away for sign in (1, -1)], device=device)
-
-
-def _best_neighbours(
-    acquisition: Acquisition,
-    x: Tensor,
-    values: Tensor,
-    discrete: Mapping[int, Tensor],
-    steps: Mapping[int, Tensor],
-    feasible: FeasibleSet | None,
-) -> tuple[bool, Tensor, Tensor]:
-    """Moves each restart to its best one-coordinate neighbour until none is better, all evaluated together."""
-    x, values = x.clone(), values.clone()
-    moving = torch.arange(len(x), device=x.device)
-    improved = False
-    for _ in range(20):
-        here = x[moving]
-        neighbours = []
-        for index, away in steps.items():
-            allowed = discrete[index]
-            place = (here[:, index].unsqueeze(-1) - allowed).abs().argmin(-1)
-            there = (place.unsqueeze(-1) + away).clamp(0, len(allowed) - 1)  # beyond the ends: the ends
-            block = here.unsqueeze(1).repeat(1, len(away), 1)
-            block[:, :, index] = allowed[there]
-            neighbours.append(block)
-        around = torch.cat(neighbours, dim=1)  # shape: (b, k, d)
-        if feasible is not None:
-            around = feasible.neighbours(here, around)
-        scores = acquisition.value(around.reshape(-1, x.shape[-1])).reshape(len(here), -1).nan_to_num(nan=-torch.inf)
-        best, where = scores.max(dim=1)
-        better = best > values[moving] + 1e-9 * values[moving].abs().clamp_min(1.0)
-        if not bool(better.any()):
-            break
-        improved = True
-        moving, where = moving[better], where[better]
-        x[moving] = around[better.nonzero().squeeze(-1), where]
-        values[moving] = best[better]
-    return improved, x, values

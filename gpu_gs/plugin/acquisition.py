@@ -5,32 +5,44 @@ few calls as memory allows. What it cannot do goes to Ax's own optimizer, and th
 closed form, its subclasses in ``closed_form`` and ``joint`` take its place.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from ax.adapter.transforms.one_hot import OH_PARAM_INFIX
 from ax.core.search_space import SearchSpaceDigest
-from ax.exceptions.core import AxError
+from ax.exceptions.core import AxError, SearchSpaceExhausted
 from ax.generators.torch.botorch_modular.acquisition import Acquisition, determine_optimizer
 from ax.generators.torch.botorch_modular.utils import validate_candidates
 from ax.generators.utils import mk_discrete_choices
 from botorch.acquisition.acquisition import OneShotAcquisitionFunction
+from botorch.exceptions.warnings import OptimizationWarning
 from torch import Tensor
 
 from gpu_gs.acquisition.autograd import AutogradAcquisition
 from gpu_gs.config import AcquisitionConfig
-from gpu_gs.optimize.candidates import optimize_acquisition, snapped
+from gpu_gs.optimize.candidates import is_enumerated, optimize_acquisition
 from gpu_gs.plugin.ask import current
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import stage
 
-MIXED_OPTIMIZERS = ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating")
 DISCRETE_OPTIMIZERS = ("optimize_acqf_discrete", "optimize_acqf_discrete_local_search")
-"""What Ax would use and the batched optimizer replaces; the discrete ones under linear constraints only."""
+"""Ax's optimizers, by name, of spaces without continuous coordinates: they propose no point a second time."""
 
-MAX_ENUMERATED_VALUES = 64
-"""A discrete parameter with more values than this is searched as a continuous one and moved to the nearest value,
-unless linear constraints tie it to others."""
+OPTIMIZERS = ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alternating", *DISCRETE_OPTIMIZERS)
+"""Ax's optimizers, by name, in whose place ours serves."""
+
+
+def one_hot_groups(search_space_digest: SearchSpaceDigest) -> list[list[int]]:
+    """The columns of each unordered choice that Ax has one-hot encoded, as floats between 0 and 1."""
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(search_space_digest.feature_names):
+        parameter, infix, place = name.rpartition(OH_PARAM_INFIX)
+        is_float = index not in search_space_digest.discrete_choices
+        if infix and place.isdigit() and is_float and tuple(search_space_digest.bounds[index]) == (0, 1):
+            groups.setdefault(parameter, []).append(index)
+    return list(groups.values())
 
 
 class BatchedAcquisition(Acquisition):
@@ -43,7 +55,6 @@ class BatchedAcquisition(Acquisition):
     def reasons_against_batched(
         self,
         search_space_digest: SearchSpaceDigest,
-        linear_constraints: bool,
         optimizer_options: dict[str, Any] | None,
         candidate_set: Tensor | None,
         optimizer: str,
@@ -56,7 +67,7 @@ class BatchedAcquisition(Acquisition):
             reasons.append("optimizer: a candidate set is given")
         if optimizer_options:
             reasons.append(f"optimizer: explicit optimizer options ({', '.join(sorted(optimizer_options))})")
-        if optimizer not in (*MIXED_OPTIMIZERS, *(DISCRETE_OPTIMIZERS if linear_constraints else ())):
+        if optimizer not in OPTIMIZERS:
             reasons.append(f"optimizer: {optimizer} suits this search space or acquisition function")
         if isinstance(self.acqf, OneShotAcquisitionFunction):
             reasons.append("optimizer: a one-shot acquisition function")
@@ -89,7 +100,6 @@ class BatchedAcquisition(Acquisition):
         )
         reasons = self.reasons_against_batched(
             search_space_digest=search_space_digest,
-            linear_constraints=bool(inequality_constraints or equality_constraints),
             optimizer_options=optimizer_options,
             candidate_set=candidate_set,
             optimizer=optimizer,
@@ -121,7 +131,7 @@ class BatchedAcquisition(Acquisition):
                 "equality_constraints": equality_constraints,
                 "names": search_space_digest.feature_names,
             },
-            avoid_tried=optimizer in DISCRETE_OPTIMIZERS,
+            unique=optimizer in DISCRETE_OPTIMIZERS,
         )
         validate_candidates(
             candidates=candidates,
@@ -132,7 +142,10 @@ class BatchedAcquisition(Acquisition):
             task_features=search_space_digest.task_features,
             equality_constraints=equality_constraints,
         )
-        return candidates, values, torch.ones(n, dtype=self.dtype)
+        if (ask := current()) is not None:
+            ask.proposed.append(candidates)
+        found = len(candidates)
+        return candidates, values, torch.full((found,), found / n, dtype=self.dtype)
 
     def _bounds(self, search_space_digest: SearchSpaceDigest) -> Tensor:
         return torch.tensor(search_space_digest.bounds, dtype=self.dtype, device=self.device).T  # shape: (2, d)
@@ -144,36 +157,39 @@ class BatchedAcquisition(Acquisition):
         fixed_features: dict[int, float] | None,
         rounding_func: Callable[[Tensor], Tensor] | None,
         linear: Mapping[str, Any],
-        avoid_tried: bool,
+        unique: bool,
     ) -> tuple[Tensor, Tensor]:
         """n candidates one after the other, each conditioned on those before. Returns (n x d), (n).
 
+        Where they must be unique, points that are observed or pending are none. Of a discrete space that is enumerated
+        there may be fewer than n, then or where the ask is repeated since its candidate had been tried.
+
         ``linear`` holds the keyword arguments of ``optimize_acquisition`` that say what the linear constraints are.
+
+        Raises:
+            SearchSpaceExhausted: There is none.
         """
         assert self.engine is not None
         lower, upper = self._bounds(search_space_digest)
         fixed = dict(fixed_features or {})
-        allowed = {
+        discrete = {
             index: torch.tensor(sorted(values), dtype=self.dtype, device=self.device)
             for index, values in search_space_digest.discrete_choices.items()
             if index not in fixed
         }
-        constraints = [*(linear["inequality_constraints"] or ()), *(linear["equality_constraints"] or ())]
-        tied = {index for indices, _, _ in constraints for index in indices.tolist()}
-        many = {
-            index: values
-            for index, values in allowed.items()
-            if len(values) > MAX_ENUMERATED_VALUES and index not in tied
-        }
-        discrete = {index: values for index, values in allowed.items() if index not in many}
-
-        def to_domain(X: Tensor) -> Tensor:
-            X = X.clone()
-            for index, values in many.items():
-                X[:, index] = snapped(X[:, index], values)
-            return X if rounding_func is None else rounding_func(X)
-
+        one_hot = one_hot_groups(search_space_digest)
         ask = current()
+        retry = ask is not None and ask.attempt > 0
+        unique = unique or retry
+        # The scored samples are the most promising ones only: too much alike to find something else among them.
+        own_samples = retry or is_enumerated(lower, upper, discrete=discrete, one_hot=one_hot, fixed=fixed)
+
+        def is_tried(X: Tensor) -> Tensor:
+            """Which points Ax would not take: it is asked about few, and only after it has refused one."""
+            if ask is None or ask.attempt == 0 or ask.is_tried is None:
+                return torch.zeros(len(X), dtype=torch.bool, device=X.device)
+            return torch.as_tensor(ask.is_tried(X.cpu().numpy()), device=X.device)
+
         memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
         candidates: list[Tensor] = []
@@ -193,18 +209,30 @@ class BatchedAcquisition(Acquisition):
                 bytes_per_point=self._bytes_per_point(),
                 discrete=discrete or None,
                 unordered=search_space_digest.categorical_features,
+                one_hot=one_hot,
                 fixed=fixed or None,
                 anchors=self._anchors(),
-                post_process=to_domain if many else rounding_func,
-                avoid=self._tried() if avoid_tried or (ask is not None and ask.attempt > 0) else None,
-                scored=self._scored(lower, upper, discrete, fixed, memory_mb, linear),
+                post_process=rounding_func,
+                avoid=self._tried() if unique else None,
+                also_avoid=is_tried,
+                scored=None if own_samples else self._scored(lower, upper, discrete, one_hot, fixed, memory_mb, linear),
                 also=self._sure_starts(),
                 **linear,
             )
+            if unique and result.exhausted:
+                break
             candidates.append(result.x)
             values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
         if n > 1:
             self._condition_on(torch.empty_like(lower).expand(0, -1), already_pending)
+        if not candidates:
+            raise SearchSpaceExhausted("All points of the discrete search space have been tried or are pending.")
+        if len(candidates) < n:
+            warnings.warn(
+                f"{n} candidates were requested, but only {len(candidates)} points of the search space are left.",
+                OptimizationWarning,
+                stacklevel=2,
+            )
         return torch.stack(candidates), torch.stack(values)
 
     def _scored(
@@ -212,6 +240,7 @@ class BatchedAcquisition(Acquisition):
         lower: Tensor,
         upper: Tensor,
         discrete: dict[int, Tensor],
+        one_hot: list[list[int]],
         fixed: dict[int, float],
         memory_mb: int,
         linear: Mapping[str, Any],
@@ -224,8 +253,10 @@ class BatchedAcquisition(Acquisition):
         return None
 
     def _tried(self) -> Tensor | None:
-        """The points that are observed or pending. shape: (k, d)"""
+        """The points that are observed or pending, and the ask's own that were repetitions. shape: (k, d)"""
         known = [X for X in (self.X_observed, self.X_pending) if X is not None]
+        if (ask := current()) is not None:
+            known += [X.to(self.device) for X in ask.proposed]
         return torch.cat(known) if known else None
 
     def _bytes_per_point(self) -> int:

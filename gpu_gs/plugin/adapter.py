@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from ax.adapter.adapter_utils import extract_search_space_digest
-from ax.adapter.base import GenResults
+from ax.adapter.base import GenResults, clamp_observation_features
 from ax.adapter.data_utils import DataLoaderConfig
 from ax.adapter.torch import TorchAdapter
 from ax.adapter.transforms.base import Transform
@@ -328,6 +328,8 @@ class WarmTorchAdapter(TorchAdapter):
         """See ``TorchAdapter._gen``, which always computes the best point; here only a user's question does."""
         generator: Any = self.generator
         generator._suppress_best_point = True
+        if (ask := current()) is not None:
+            ask.is_tried = self.is_tried
         try:
             with stage("setup"):
                 return super()._gen(
@@ -340,6 +342,24 @@ class WarmTorchAdapter(TorchAdapter):
                 )
         finally:
             generator._suppress_best_point = False
+
+    def is_tried(self, X: FloatArray) -> Any:
+        """Which points, as the model sees them, are arms that Ax would take for repetitions.
+
+        Two points may be one arm: they differ in parameters that others make inactive, or by less than is rounded.
+
+        Args:
+            X: The points. # shape: (k, d)
+
+        Returns:
+            A truth value for each. # shape: (k,)
+        """
+        features = [ObservationFeatures(parameters=dict(zip(self.parameters, row, strict=True))) for row in X.tolist()]
+        for transform in reversed(list(self.transforms.values())):
+            features = transform.untransform_observation_features(features)
+        features = clamp_observation_features(features, self._search_space)
+        known = self._source.arms_by_signature_for_deduplication
+        return np.array([Arm(parameters=feature.parameters).signature in known for feature in features], dtype=bool)
 
     def get_training_data(self, filter_in_design: bool = False) -> ExperimentData:
         """See ``Adapter.get_training_data``; converts to observations by columns instead of by rows."""

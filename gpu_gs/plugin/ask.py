@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpu_gs.device import Decision
 
@@ -21,6 +22,8 @@ class Ask:
         index: How many trials this node had produced before.
         memory_mb: Memory for scoring points in one call, in MiB, if it is not what the configuration says.
         attempt: The de-duplication attempt, from 0.
+        proposed: The candidates of the attempts so far, as the model sees them.
+        is_tried: Which points, as the model sees them, would be repetitions; see ``WarmTorchAdapter.is_tried``.
         reasons: Why a fast part could not be used, in the order found, without repetition.
     """
 
@@ -28,6 +31,8 @@ class Ask:
     index: int = 0
     attempt: int = 0
     memory_mb: int | None = None
+    proposed: list[Any] = field(default_factory=list)
+    is_tried: Any = None
     reasons: list[str] = field(default_factory=list)
 
     def because(self, reasons: list[str]) -> None:

@@ -244,6 +244,7 @@ class ClosedFormAcquisition(BatchedAcquisition):
         lower: Tensor,
         upper: Tensor,
         discrete: dict[int, Tensor],
+        one_hot: list[list[int]],
         fixed: dict[int, float],
         memory_mb: int,
         linear: Mapping[str, Any],
@@ -258,12 +259,13 @@ class ClosedFormAcquisition(BatchedAcquisition):
                 count=self._config.raw_samples,
                 seed=seed,
                 discrete=discrete,
+                one_hot=one_hot,
                 fixed=fixed,
                 anchors=self._anchors(),
                 **linear,
             )
 
-        allowed = tuple((index, tuple(values.tolist())) for index, values in discrete.items())
+        allowed = tuple((index, values.cpu().numpy().tobytes()) for index, values in discrete.items())
         key = (self._config.raw_samples, allowed, tuple(fixed.items()), Constraints.of(**linear))
         with stage("raw_samples"):
             sequence, pool = self._sequences.with_pool(self._pending(), key, raw)
