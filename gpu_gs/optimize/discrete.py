@@ -241,12 +241,12 @@ class DiscreteSpace:
         counts = [0, *(len(block) for block in blocks[:-1])]
         return torch.cat(blocks), torch.tensor(counts, device=like.device).cumsum(0), mask
 
-    def neighbours(self, X: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """The neighbours of each point and the option that each has in the variable moved. shape: (b, K, d), (b, K)"""
+    def neighbours(self, X: Tensor, places: Tensor) -> Tensor:
+        """The neighbours of each point, whose options are at these places. shape: (b, d), (b, V) -> (b, K, d)"""
         variable, step, count = self._moves
         options, first, mask = self._options
         moved = (places[:, variable] + step) % count  # shape: (b, K)
-        return torch.where(mask[variable], options[first[variable] + moved], X.unsqueeze(1)), moved
+        return torch.where(mask[variable], options[first[variable] + moved], X.unsqueeze(1))
 
 
 def best_neighbours(
@@ -277,7 +277,7 @@ def best_neighbours(
     moving = torch.arange(len(x), device=x.device)
     improved = False
     for _ in range(MOST_MOVES):
-        around, _ = space.neighbours(x[moving], places[moving])
+        around = space.neighbours(x[moving], places[moving])
         if also is not None:
             around = also(x[moving], around)
         points = around.reshape(-1, x.shape[-1])

@@ -8,7 +8,7 @@ import pytest
 
 from gpu_gs import GPUGenerationStrategy, timings
 from gpu_gs.acquisition.pool import Pool
-from gpu_gs.plugin import closed_form as closed_form_module
+from gpu_gs.plugin import acquisition as acquisition_module
 from gpu_gs.plugin import sequence
 from tests.plugin.helpers import QUICK, advance, make_client, make_mixed_client, wave
 
@@ -102,13 +102,13 @@ def test_new_data_starts_a_new_run(monkeypatch):
 def test_de_duplication_draws_anew(monkeypatch):
     """A refused candidate's second attempt has other raw samples, and the run of candidates goes on."""
     seeds = []
-    real = closed_form_module.raw_samples_of
+    real = acquisition_module.optimize_acquisition
 
-    def raw_samples_of(*args, seed, **kwargs):
+    def optimize_acquisition(*args, seed, **kwargs):
         seeds.append(seed)
         return real(*args, seed=seed, **kwargs)
 
-    monkeypatch.setattr(closed_form_module, "raw_samples_of", raw_samples_of)
+    monkeypatch.setattr(acquisition_module, "optimize_acquisition", optimize_acquisition)
     client = make_client(strategy())
     advance(client, 6)
     seeds.clear()
