@@ -29,7 +29,7 @@ FLOATS = [RangeParameterConfig(name=name, parameter_type="float", bounds=(0.0, 1
 MODEL_FIRST = {"initialization": {"budget": 0, "center": False}}
 """For a client whose first observations are at points of the test's choice."""
 
-STOCK_OPTIONS = {"optimizer_kwargs": {"num_restarts": 4, "raw_samples": 128}}
+STOCK_OPTIONS = {"optimizer_kwargs": {"num_restarts": 2, "raw_samples": 64}}
 """Stock Ax's optimizer with fewer starts, so that comparing costs a second and not ten."""
 
 OURS = {setup.value for setup in GPUGenerators}

@@ -48,12 +48,16 @@ class OurGenerator(WarmBoTorchGenerator):
     __module__ = BoTorchGenerator.__module__  # where some tests look for a logger
 
     __signature__ = inspect.signature(WarmBoTorchGenerator).replace(
-        parameters=[p for p in inspect.signature(WarmBoTorchGenerator).parameters.values() if p.name != "settings"]
+        parameters=[
+            *(p for p in inspect.signature(WarmBoTorchGenerator).parameters.values() if p.name != "settings"),
+            inspect.Parameter("settings", inspect.Parameter.KEYWORD_ONLY, default=None),
+        ]
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        names = [*inspect.signature(BoTorchGenerator).parameters]
-        super().__init__(settings=SETTINGS.to_stored(), **dict(zip(names, args, strict=False)), **kwargs)
+    def __init__(self, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        names = inspect.signature(BoTorchGenerator).parameters
+        given = dict(zip(names, args, strict=False))
+        super().__init__(settings=settings or SETTINGS.to_stored(), **given, **kwargs)
 
 
 class _AnyAdapter(type(WarmTorchAdapter)):
@@ -102,9 +106,14 @@ def in_place_of_stock(module: ModuleType, calls: Counter[str] | None = None) -> 
         ours = {
             key: setup._replace(adapter_class=OurAdapter, generator_class=OurGenerator)
             for key, setup in GENERATOR_KEY_TO_GENERATOR_SETUP.items()
-            if setup.generator_class is BoTorchGenerator
+            if setup.adapter_class is TorchAdapter and setup.generator_class is BoTorchGenerator
         }
         patch(mock.patch.dict(GENERATOR_KEY_TO_GENERATOR_SETUP, ours))
+        registered = {
+            key: setup._replace(adapter_class=OurAdapter, generator_class=OurGenerator)
+            for key, setup in registry._SETUPS.items()
+        }
+        patch(mock.patch.dict(registry._SETUPS, registered))
         for name, value in list(vars(module).items()):
             if isinstance(value, type) and value in OURS and (name, module.__name__) != MOCKED:
                 patch(mock.patch.object(module, name, OURS[value]))
