@@ -140,8 +140,11 @@ def test_a_derived_parameter_follows_those_that_it_is_derived_from(expression, k
         DerivedParameterConfig(name="derived", expression_str=expression, parameter_type=kind),
     ]
     client = client_for(parameters)
+    scale = 0.1 if kind == "int" else 1.0
     asked = advance(
-        client, 8, lambda p: {"f": (p["derived"] - 1.2) ** 2 + (p["x"] - 0.3) ** 2 + 0.01 * p["m"] + ripple(p["x"])}
+        client,
+        8,
+        lambda p: {"f": (scale * p["derived"] - 0.8) ** 2 + (p["x"] - 0.3) ** 2 + 0.01 * p["m"] + ripple(p["x"])},
     )
     assert_by_the_model(client, 3)
     for point in asked:
