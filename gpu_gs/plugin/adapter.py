@@ -270,6 +270,8 @@ class WarmTorchAdapter(TorchAdapter):
             self._unfit = ["the last fit was to other data than the experiment's"]
             return
         self._unfit = self._reasons_against_table(self._experiment)
+        if not self.transforms:
+            self._unfit.append("the data were transformed elsewhere")
         if not all(self._training_in_design_idx):
             self._unfit.append("points lie outside of the search space")
         if self._unfit:
@@ -286,6 +288,8 @@ class WarmTorchAdapter(TorchAdapter):
             NotIncremental: A table cannot hold these data.
         """
         arms, observed = experiment_data.arm_data, experiment_data.observation_data
+        if elsewhere := set(self.parameters).difference(arms.columns):  # the progression of a learning curve
+            raise NotIncremental(f"{', '.join(sorted(elsewhere))} is no parameter of an arm")
         features = arms[self.parameters].to_numpy(dtype=float)
         trials = arms.index.get_level_values("trial_index").to_numpy()
 

@@ -20,6 +20,7 @@ from ax.generators.torch.botorch_modular.utils import ModelConfig
 from ax.generators.torch_base import TorchOptConfig
 from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.multi_objective.parego import qLogNParEGO
+from botorch.exceptions.errors import InputDataError
 from botorch.utils.datasets import SupervisedDataset
 
 from gpu_gs.gp.fit import FitOptions
@@ -147,14 +148,19 @@ class WarmBoTorchGenerator(BoTorchGenerator):
             }
             self._surrogate.seed = derive_seed(self.settings.seed, self.ask_index, 0, 0)
             self._surrogate.y_maps = self.y_maps
-        super().fit(
-            datasets=datasets,
-            search_space_digest=search_space_digest,
-            candidate_metadata=candidate_metadata,
-            state_dict=state_dict,
-            refit=refit,
-            **additional_model_inputs,
-        )
+        try:
+            super().fit(
+                datasets=datasets,
+                search_space_digest=search_space_digest,
+                candidate_metadata=candidate_metadata,
+                state_dict=state_dict,
+                refit=refit,
+                **additional_model_inputs,
+            )
+        except InputDataError as error:
+            if problems := _partly_known_noise(datasets):
+                raise InputDataError("; ".join(problems)) from error
+            raise
         self._note_fit(datasets)
         if current() is not None and isinstance(self._surrogate, WarmSurrogate) and self._diagnostics_are_due():
             with stage("diagnostics"):
@@ -269,6 +275,22 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         self.asked = dict(state["warm_state"])
         if isinstance(self._surrogate, WarmSurrogate):
             self._surrogate.commit()
+
+
+def _partly_known_noise(datasets: Sequence[SupervisedDataset]) -> list[str]:
+    """Says of which outcomes the noise is known in some observations only; BoTorch takes it for all or for none."""
+    problems = []
+    for dataset in datasets:
+        if dataset.Yvar is None:
+            continue
+        known = (~dataset.Yvar.isnan()).sum(dim=0).tolist()
+        problems += [
+            f"the noise of {name} is known in {count} of its {len(dataset.Y)} observations: give a standard error with "
+            "each of them (0: exact) or with none"
+            for name, count in zip(dataset.outcome_names, known, strict=True)
+            if 0 < count < len(dataset.Y)
+        ]
+    return problems
 
 
 def _usable(state: dict[str, Any]) -> dict[str, Any]:
