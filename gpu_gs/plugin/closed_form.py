@@ -207,6 +207,7 @@ class ClosedFormAcquisition(BatchedAcquisition):
         self._model = model
         self._X = self.X_observed = X
         common = _common_points([points.to(X) for points in pending]) if pending else X[:0]
+        common = common if len(common) else X[:0]  # Ax's empty tensors have no columns
         self.X_pending = common if len(common) else None
         strategy_seed, index, attempt = self._run
         seed = seed_of_run(strategy_seed, index, len(common), attempt)
@@ -344,6 +345,8 @@ class LogEIAcquisition(ClosedFormAcquisition):
 def _common_points(points: list[Tensor]) -> Tensor:
     """The points that all outcomes have, in the order of the first. shape: (p_j, d) each -> (p, d)"""
     first = points[0]
+    if not all(len(others) for others in points):
+        return first[:0]
     keep = torch.ones(len(first), dtype=torch.bool, device=first.device)
     for others in points[1:]:
         if others is not first:

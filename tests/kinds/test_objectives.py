@@ -176,6 +176,7 @@ def preferences() -> Experiment:
     )
 
 
+@pytest.mark.filterwarnings("ignore:`scipy_minimize` terminated")  # BoTorch's fit of a preference model
 def test_a_learned_preference_is_refused_as_by_stock_ax_with_the_transforms_of_fast():
     client = client_of_core(preferences(), **MODEL_FIRST)
     attach(client, points(6), only("a", "b"))
@@ -188,6 +189,7 @@ def test_a_learned_preference_is_refused_as_by_stock_ax_with_the_transforms_of_f
 
 # the transforms that a learned preference allows do not standardize outcomes, with stock Ax neither
 @pytest.mark.filterwarnings("ignore:Data \\(outcome observations\\) is not standardized")
+@pytest.mark.filterwarnings("ignore:`scipy_minimize` terminated")
 def test_a_learned_preference_is_optimized_by_a_node_with_transforms_that_allow_it():
     spec = GeneratorSpec(generator_enum=Generators.BOTORCH_MODULAR, generator_kwargs={"transforms": [UnitX]})
     strategy = GenerationStrategy(nodes=[GenerationNode(name="model", generator_specs=[spec])])
