@@ -4,9 +4,9 @@ Three layers are replaced, each where Ax's tests find it:
 
 - every ``GenerationStrategy``, whoever makes it (a test, a dispatch function, a decoder), becomes a
   ``GPUGenerationStrategy`` whose BoTorch nodes were replaced as ``accelerate`` does it;
-- ``TorchAdapter`` and ``BoTorchGenerator`` of Ax's registry, and those that a test module imported, become
-  ``WarmTorchAdapter`` and ``WarmBoTorchGenerator``: a node or a call of ``Generators.BOTORCH_MODULAR(...)`` that no
-  strategy replaced uses ours too;
+- ``TorchAdapter`` and ``BoTorchGenerator`` of the entries of Ax's registry that ``accelerate`` replaces, and those that a
+  test module imported, become ``WarmTorchAdapter`` and ``WarmBoTorchGenerator``: a node or a call of
+  ``Generators.BOTORCH_MODULAR(...)`` that no strategy replaced uses ours too;
 - ``Surrogate`` of a test module becomes ``WarmSurrogate``.
 
 ``mock_botorch_optimize`` and ``skip_fit_gpytorch_mll`` fail a test in which none of their mocks of BoTorch's optimizers
@@ -104,9 +104,10 @@ def in_place_of_stock(module: ModuleType, calls: Counter[str] | None = None) -> 
 
         patch(mock.patch.object(GenerationStrategy, "__init__", construct))
         ours = {
-            key: setup._replace(adapter_class=OurAdapter, generator_class=OurGenerator)
-            for key, setup in GENERATOR_KEY_TO_GENERATOR_SETUP.items()
-            if setup.adapter_class is TorchAdapter and setup.generator_class is BoTorchGenerator
+            stock.value: GENERATOR_KEY_TO_GENERATOR_SETUP[stock.value]._replace(
+                adapter_class=OurAdapter, generator_class=OurGenerator
+            )
+            for stock in registry.COUNTERPARTS
         }
         patch(mock.patch.dict(GENERATOR_KEY_TO_GENERATOR_SETUP, ours))
         registered = {
