@@ -42,7 +42,14 @@ SETTINGS = EngineSettings.model_validate(
 )
 
 
-class OurGenerator(WarmBoTorchGenerator):
+class _AnyInstance(type(WarmTorchAdapter)):
+    """What a test finds to be an instance of Ax's class is one of ours."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, TorchAdapter if issubclass(cls, TorchAdapter) else BoTorchGenerator)
+
+
+class OurGenerator(WarmBoTorchGenerator, metaclass=_AnyInstance):
     """``WarmBoTorchGenerator`` under the signature of Ax's, whose callers know nothing of settings."""
 
     __module__ = BoTorchGenerator.__module__  # where some tests look for a logger
@@ -60,13 +67,8 @@ class OurGenerator(WarmBoTorchGenerator):
         super().__init__(settings=settings or SETTINGS.to_stored(), **given, **kwargs)
 
 
-class _AnyAdapter(type(WarmTorchAdapter)):
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, TorchAdapter)
-
-
-class OurAdapter(WarmTorchAdapter, metaclass=_AnyAdapter):
-    """``WarmTorchAdapter``; what a test finds to be an instance of Ax's adapter is one of this."""
+class OurAdapter(WarmTorchAdapter, metaclass=_AnyInstance):
+    """``WarmTorchAdapter``, where tests look for Ax's adapter."""
 
     __module__ = TorchAdapter.__module__
 
