@@ -183,9 +183,9 @@ def judged_by_stock(
 def assert_as_good_as_stock(client: Client, ours: Parameters, *, margin: float = 0.7, **judge: Any) -> None:
     """Our candidate's value in stock Ax's own acquisition function is at most ``margin`` below that of stock's candidate.
 
-    The margin is in natural logarithms of the improvement: 0.7 is half of it. It is for the noise of the samples, of
-    which each of the two has its own. Where noise is negligible, ours maximizes another function for one objective
-    (expected improvement over the best mean), so problems with one objective are measured with ``ripple``.
+    The margin is in natural logarithms of the improvement: 0.7 is half of it. Each of the two has samples of its own, and
+    where noise is negligible ours maximizes another function for one objective (improvement over the best mean). The
+    two differ most far out in the tail, so problems with one objective have a ``ripple``, which leaves much to gain.
     """
     found, expected = judged_by_stock(client, [ours], **judge)
     assert found >= expected - margin, f"stock Ax's acquisition value is {found:.3f} here, {expected:.3f} at its own"
@@ -203,7 +203,7 @@ def assert_as_good_as_random(
 
 
 def ripple(*values: float) -> float:
-    """What a model of few observations takes for noise."""
+    """Faster than a few observations can follow: there is always something left to gain."""
     return 0.2 * math.sin(40 * sum((k + 1) * value for k, value in enumerate(values)))
 
 

@@ -144,7 +144,9 @@ def test_a_derived_parameter_follows_those_that_it_is_derived_from(expression, k
     asked = advance(
         client,
         8,
-        lambda p: {"f": (scale * p["derived"] - 0.8) ** 2 + (p["x"] - 0.3) ** 2 + 0.01 * p["m"] + ripple(p["x"])},
+        lambda p: {
+            "f": (scale * p["derived"] - 0.8) ** 2 + (p["y"] - 0.3) ** 2 + 0.01 * p["m"] + ripple(p["x"], p["y"])
+        },
     )
     assert_by_the_model(client, 3)
     for point in asked:

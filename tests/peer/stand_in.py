@@ -4,9 +4,9 @@ Three layers are replaced, each where Ax's tests find it:
 
 - every ``GenerationStrategy``, whoever makes it (a test, a dispatch function, a decoder), becomes a
   ``GPUGenerationStrategy`` whose BoTorch nodes were replaced as ``accelerate`` does it;
-- ``TorchAdapter`` and ``BoTorchGenerator`` of Ax's registry, and those that a test module imported, become
-  ``WarmTorchAdapter`` and ``WarmBoTorchGenerator``: a node or a call of ``Generators.BOTORCH_MODULAR(...)`` that no
-  strategy replaced uses ours too;
+- ``TorchAdapter`` and ``BoTorchGenerator`` of the entries of Ax's registry that ``accelerate`` replaces, and those that a
+  test module imported, become ``WarmTorchAdapter`` and ``WarmBoTorchGenerator``: a node or a call of
+  ``Generators.BOTORCH_MODULAR(...)`` that no strategy replaced uses ours too;
 - ``Surrogate`` of a test module becomes ``WarmSurrogate``.
 
 ``mock_botorch_optimize`` and ``skip_fit_gpytorch_mll`` fail a test in which none of their mocks of BoTorch's optimizers
@@ -42,7 +42,14 @@ SETTINGS = EngineSettings.model_validate(
 )
 
 
-class OurGenerator(WarmBoTorchGenerator):
+class _AnyInstance(type(WarmTorchAdapter)):
+    """What a test finds to be an instance of Ax's class is one of ours."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, TorchAdapter if issubclass(cls, TorchAdapter) else BoTorchGenerator)
+
+
+class OurGenerator(WarmBoTorchGenerator, metaclass=_AnyInstance):
     """``WarmBoTorchGenerator`` under the signature of Ax's, whose callers know nothing of settings."""
 
     __module__ = BoTorchGenerator.__module__  # where some tests look for a logger
@@ -60,13 +67,8 @@ class OurGenerator(WarmBoTorchGenerator):
         super().__init__(settings=settings or SETTINGS.to_stored(), **given, **kwargs)
 
 
-class _AnyAdapter(type(WarmTorchAdapter)):
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, TorchAdapter)
-
-
-class OurAdapter(WarmTorchAdapter, metaclass=_AnyAdapter):
-    """``WarmTorchAdapter``; what a test finds to be an instance of Ax's adapter is one of this."""
+class OurAdapter(WarmTorchAdapter, metaclass=_AnyInstance):
+    """``WarmTorchAdapter``, where tests look for Ax's adapter."""
 
     __module__ = TorchAdapter.__module__
 
@@ -104,9 +106,10 @@ def in_place_of_stock(module: ModuleType, calls: Counter[str] | None = None) -> 
 
         patch(mock.patch.object(GenerationStrategy, "__init__", construct))
         ours = {
-            key: setup._replace(adapter_class=OurAdapter, generator_class=OurGenerator)
-            for key, setup in GENERATOR_KEY_TO_GENERATOR_SETUP.items()
-            if setup.adapter_class is TorchAdapter and setup.generator_class is BoTorchGenerator
+            stock.value: GENERATOR_KEY_TO_GENERATOR_SETUP[stock.value]._replace(
+                adapter_class=OurAdapter, generator_class=OurGenerator
+            )
+            for stock in registry.COUNTERPARTS
         }
         patch(mock.patch.dict(GENERATOR_KEY_TO_GENERATOR_SETUP, ours))
         registered = {

@@ -107,6 +107,11 @@ SLOW = {
     "TestGenerationStrategy.test_deduplication_and_fallback",
     "TorchAdapterTest.test_fitting_auxiliary_experiment_dataset",
     "InferReferencePointFromExperimentTest.test_get_tensor_converter_adapter",
+    "ReportUtilsTest.test_get_standard_plots",
+    "ReportUtilsTest.test_get_standard_plots_map_data",
+    "ReportUtilsTest.test_get_standard_plots_moo",
+    "ReportUtilsTest.test_get_standard_plots_moo_no_objective_thresholds",
+    "ReportUtilsTest.test_get_standard_plots_moo_relative_constraints",
 }
 
 TESTS = [
@@ -161,7 +166,7 @@ def test_ax(module: str, case: str, test: str) -> None:
         ),
         ("ax.service.tests.test_best_point_utils", "TestBestPointUtils", "test_best_from_model_prediction"),
         ("ax.adapter.tests.test_torch_moo_adapter", "MultiObjectiveTorchAdapterTest", "test_hypervolume"),
-        ("ax.api.tests.test_client", "TestClient", "test_get_next_trials_then_not_complete"),
+        ("ax.api.tests.test_client", "TestClient", "test_get_next_trials_with_db"),
     ],
 )
 def test_ours_takes_part(module: str, case: str, test: str) -> None:

@@ -25,6 +25,7 @@ from botorch.acquisition import qUpperConfidenceBound
 from botorch.acquisition.input_constructors import acqf_input_constructor, construct_inputs_qUCB
 from botorch.models import MultiTaskGP, SingleTaskGP
 from botorch.models.fully_bayesian import SaasFullyBayesianSingleTaskGP
+from botorch.models.map_saas import AdditiveMapSaasSingleTaskGP, EnsembleMapSaasSingleTaskGP
 from botorch.models.transforms.input import Normalize, Warp
 from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
@@ -131,6 +132,21 @@ def test_a_sampled_model_for_one_metric_only_is_left_as_it_is(caplog):
     assert_left(client_with(node_of(botorch(surrogate_spec=spec))), caplog, "is sampled by NUTS")
 
 
+@pytest.mark.xfail(
+    strict=True,
+    raises=IndexError,
+    reason="BatchedAcquisition._anchors takes the posterior mean of an ensemble, of shape s x n x m, for n x m",
+)
+def test_an_ensemble_of_fitted_models_is_maximized_in_a_batch():
+    more_members_than_observations = {"num_taus": 24}  # else the points around which it searches are only wrong ones
+    config = ModelConfig(botorch_model_class=EnsembleMapSaasSingleTaskGP, model_options=more_members_than_observations)
+    client = client_with(node_of(botorch(config)))
+    accelerate(client, seed=0, **QUICK)
+    assert isinstance(client._generation_strategy.current_node, GPUGenerationNode)
+    (asked,) = advance(client, 1)
+    assert all(0 <= value <= 1 for value in asked.values())
+
+
 # ---------------------------------------------------------------------- surrogates of the user's
 
 CONFIGS = {
@@ -141,6 +157,9 @@ CONFIGS = {
         name="warped",
         input_transform_classes=[Normalize, Warp],
         input_transform_options={"Normalize": {}, "Warp": {"indices": [0, 1], "d": 2}},
+    ),
+    "a model class with priors of its own": ModelConfig(
+        name="additive SAAS", botorch_model_class=AdditiveMapSaasSingleTaskGP
     ),
     "a composite kernel": ModelConfig(
         name="composite",
