@@ -284,7 +284,7 @@ class BatchedAcquisition(Acquisition):
             return None
         with torch.no_grad():
             posterior: Any = self._model.posterior(self.X_observed)
-        mean = posterior.mean  # shape: (n, m)
+        mean = getattr(posterior, "mixture_mean", posterior.mean)  # of an ensemble, over its members. shape: (n, m)
         weights = self._objective_weights.reshape(-1, self._objective_weights.shape[-1])
         per_objective = mean @ weights.T  # shape: (n, number of objectives)
         top = per_objective.topk(min(3, len(mean)), dim=0).indices.reshape(-1).unique()

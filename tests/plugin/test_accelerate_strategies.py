@@ -132,13 +132,8 @@ def test_a_sampled_model_for_one_metric_only_is_left_as_it_is(caplog):
     assert_left(client_with(node_of(botorch(surrogate_spec=spec))), caplog, "is sampled by NUTS")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=IndexError,
-    reason="BatchedAcquisition._anchors takes the posterior mean of an ensemble, of shape s x n x m, for n x m",
-)
 def test_an_ensemble_of_fitted_models_is_maximized_in_a_batch():
-    more_members_than_observations = {"num_taus": 24}  # else the points around which it searches are only wrong ones
+    more_members_than_observations = {"num_taus": 24}  # the members are no observations to search around
     config = ModelConfig(botorch_model_class=EnsembleMapSaasSingleTaskGP, model_options=more_members_than_observations)
     client = client_with(node_of(botorch(config)))
     accelerate(client, seed=0, **QUICK)
