@@ -7,6 +7,7 @@ os.environ["GPU_GS_CALIBRATION"] = "off"  # fixed thresholds, and nothing writte
 
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,13 @@ TOLERATED_WARNINGS = (
 def pytest_configure(config: pytest.Config) -> None:
     for line in TOLERATED_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        # Workers hand warnings over (Ax's own tests let some pass), and to read one its module is imported here, where
+        # what the import itself warns about would end the session.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import ax.api.client
+            import botorch  # noqa: F401
 
 
 @pytest.fixture(scope="session", autouse=True)
