@@ -1,5 +1,6 @@
 """What all tests share: one thread, warnings as errors, and the devices that this machine has."""
 
+import importlib
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads OpenMP; two test processes share the cores
@@ -48,8 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # what the import itself warns about would end the session.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import ax.api.client
-            import botorch  # noqa: F401
+            for module in ("ax.api.client", "botorch"):
+                importlib.import_module(module)
 
 
 @pytest.fixture(scope="session", autouse=True)
