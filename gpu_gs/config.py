@@ -112,7 +112,7 @@ class AcquisitionConfig(ConfigModel):
 
     function: AcquisitionName = Field(
         default="auto",
-        description="The acquisition function; auto: LogEI or LogNEI in closed form where they serve, else Ax's choice.",
+        description="The acquisition function; auto: a closed form where there is one (docs/kinds.md), else Ax's choice.",
     )
     beta: float = Field(
         default=0.2, ge=0, description="Share of the variance in the upper confidence bound, for function UCB."

@@ -133,7 +133,8 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
     Transition criteria, node names, surrogate specification, acquisition class and options, transforms, fixed
     features and data-loading settings keep their meaning; other nodes (Sobol, center, your own) are left alone. What
     was Ax's implicit default may become ours: the optimizer of the acquisition function, the warm start, and, where
-    no acquisition function was named, the closed-form log expected improvement. A line in the log says which.
+    no acquisition function was named, a closed form of the expected improvement (constrained, or of hypervolume). A line
+    in the log says which.
 
     Nodes that are ours already get this configuration (and keep their seed, if it names none): so a run that was
     saved with ``device: cuda`` goes on without a GPU after ``accelerate(client, "cpu")``.
@@ -173,8 +174,8 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
     if replaced:
         logger.info(
             "Accelerated %s of %s: fits start from the last ask's hyperparameters; restarts advance in one batch; "
-            "no best point on an ask; where no acquisition function was named, log expected improvement in closed "
-            "form takes the place of Ax's default when it can.",
+            "no best point on an ask; where no acquisition function was named, a closed form of the expected "
+            "improvement (constrained, or of hypervolume) takes the place of Ax's default when it can.",
             ", ".join(replaced),
             strategy.name,
         )
