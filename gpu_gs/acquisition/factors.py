@@ -116,7 +116,7 @@ class Feasibility:
 
     def log_and_grad(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_p, z_upper, z_lower = self._terms(mean, variance)
-        at_upper, at_lower = _density_ratio(z_upper, log_p), _density_ratio(z_lower, log_p)
+        at_upper, at_lower = _density_ratio(z_upper, log_p, z_lower), _density_ratio(z_lower, log_p, z_upper)
         sigma = variance.sqrt().unsqueeze(-1)
         moved = torch.where(at_upper > 0, z_upper * at_upper, 0.0) - torch.where(at_lower > 0, z_lower * at_lower, 0.0)
         return log_p.sum(1), (at_lower - at_upper) / sigma, moved / (-2 * variance.unsqueeze(-1))
@@ -143,10 +143,11 @@ class Feasibility:
         return self
 
 
-def _density_ratio(z: Tensor, log_p: Tensor) -> Tensor:
-    """phi(z) / P; where log P is that of the tail beyond z and z is deep in it, -z. shape: any"""
+def _density_ratio(z: Tensor, log_p: Tensor, other: Tensor) -> Tensor:
+    """phi(z) / P at one bound of an interval of probability P; |z| at the nearer bound of one deep in a tail. shape: any"""
     ratio = (-0.5 * z * z - HALF_LOG_2PI - log_p).exp()
-    return torch.where((log_p < -0.5 * DEEP * DEEP) & z.isfinite(), z.abs(), ratio)
+    deep = (log_p < -0.5 * DEEP * DEEP) & z.isfinite() & (z.abs() <= other.abs())
+    return torch.where(deep, z.abs(), ratio)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ of them all at once.
 Raw samples are scored in as few calls as memory allows; the restarts advance in one batch. Discrete coordinates take
 allowed values only (``discrete``): raw samples are snapped to them, and the continuous steps alternate with a search
 over every neighbour of every restart, evaluated together. Small spaces without continuous coordinates are enumerated.
-Under linear constraints every point that is looked at satisfies them (``gpu_gs.optimize.feasible``). The result is a pure
-function of the seed.
+Under linear constraints every sample and step satisfies them, and neighbours that do not are never moved to
+(``gpu_gs.optimize.feasible``). The result is a pure function of the seed.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -70,6 +70,9 @@ ALMOST = 1e-9
 
 SECOND_CHOICES = 64
 """Raw samples that may be returned where every refined point is to be avoided, and as many that differ in options."""
+
+UNWANTED = -1e300
+"""The value of a point that is no result; finite, so that another one is better by a finite difference."""
 
 ALTERNATIONS = 6
 """Rounds of continuous and discrete steps at the most."""
@@ -202,6 +205,8 @@ def optimize_acquisition(
                 top = scores.nan_to_num(nan=-torch.inf).topk(min(SECOND_CHOICES, len(raw))).indices
                 second = raw[torch.cat([others, top])]
     if also is not None:
+        also = torch.minimum(torch.maximum(also, lower), upper)
+        also = space.snap_(also) if feasible is None else space.one_hot.snap_(feasible.snapped(also))
         starts = torch.cat([starts, also])
     with stage("optimize"):
         x = torch.minimum(torch.maximum(starts, lower), upper)
@@ -224,7 +229,7 @@ def optimize_acquisition(
                 return _refine(acquisition, starts, lengths, lower, upper, iterations, frozen, chunk, None, feasible)[0]
 
             x, values = _elsewhere(acquisition, x, values, second, refined, post_process, avoid, also_avoid, almost)
-        if feasible is not None and not bool(values.isfinite().any()):
+        if feasible is not None and not bool((values > UNWANTED).any()):
             x, values = _second_choices(acquisition, feasible, second, post_process)
         best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
         return OptimizeResult(x[best], float(values[best]), evaluations)
@@ -378,6 +383,8 @@ def _refine(
 
     evaluations = 0
     values = acquisition.value(x)
+    if wanted is not None:  # a point that was tried is a start, no result
+        values = values.where(wanted(x), UNWANTED)
     is_continuous = torch.ones_like(lower, dtype=torch.bool)
     is_continuous[space.columns] = False
     any_continuous = _any_continuous(space, lower, upper)
@@ -395,6 +402,7 @@ def _refine(
             x, values = torch.where(is_continuous, moved, x), -result.value
             if feasible is not None:
                 x = feasible.polytope.inside(x)
+                values = values.where(feasible.polytope.feasible(x), UNWANTED)
         if not space.is_movable:
             break
         improved, x, values = best_neighbours(

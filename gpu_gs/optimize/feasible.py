@@ -34,13 +34,11 @@ class FeasibleSet:
 
     Attributes:
         polytope: The polytope.
-        upper: Upper bounds. shape: (d,)
         discrete: Allowed values of discrete coordinates that are not fixed, sorted.
         unordered: Those of them whose values have no order.
     """
 
     polytope: Polytope
-    upper: Tensor
     discrete: Mapping[int, Tensor]
     unordered: Collection[int] = ()
 
@@ -53,7 +51,7 @@ class FeasibleSet:
         discrete: Mapping[int, Tensor] | None = None,
         unordered: Collection[int] = (),
     ) -> "FeasibleSet | None":
-        """Within bounds (fixed coordinates have equal ones) and constraints; None without constraints.
+        """Within bounds (fixed coordinates have equal ones) and constraints; None if no constraint ties what is free.
 
         Raises:
             InfeasibilityError: No point of the bounds satisfies the constraints.
@@ -62,7 +60,10 @@ class FeasibleSet:
             return None
         free = (upper > lower).tolist()
         discrete = {index: values for index, values in (discrete or {}).items() if free[index]}
-        return cls(Polytope.of(lower, upper, constraints, discrete), upper, discrete, unordered)
+        polytope = Polytope.of(lower, upper, constraints, discrete)
+        if len(polytope.rows.A) == 0:  # fixed coordinates alone, which satisfy them
+            return None
+        return cls(polytope, discrete, unordered)
 
     def snapped(self, X: Tensor) -> Tensor:
         """Discrete coordinates moved to allowed values, then points outside as far inside as the others allow."""

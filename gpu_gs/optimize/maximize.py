@@ -10,7 +10,7 @@ from torch import Tensor
 from gpu_gs.acquisition.autograd import AutogradAcquisition
 from gpu_gs.acquisition.pool import Pool
 from gpu_gs.acquisition.recognize import closed_form, reasons_against_closed_form
-from gpu_gs.optimize.candidates import optimize_acquisition, raw_samples_of
+from gpu_gs.optimize.candidates import is_enumerated, optimize_acquisition, raw_samples_of
 from gpu_gs.optimize.polytope import BotorchConstraint
 from gpu_gs.rng import derive_seed
 
@@ -36,7 +36,8 @@ def maximize_acquisition(
 ) -> tuple[Tensor, Tensor]:
     """Maximizes a BoTorch acquisition function over a box, as ``botorch.optim.optimize_acqf`` does, in few calls.
 
-    Linear constraints on a candidate are taken as ``optimize_acqf`` takes them; those between candidates are not. All raw samples are scored in as few calls as memory allows, and all restarts advance in one batch. BoTorch's
+    Linear constraints on a candidate are taken as ``optimize_acqf`` takes them; those between candidates are not. All raw
+    samples are scored in as few calls as memory allows, and all restarts advance in one batch. BoTorch's
     ``LogExpectedImprovement`` and ``UpperConfidenceBound`` of a one-output ``SingleTaskGP`` are evaluated in closed form,
     everything else by autograd. The result is a function of the arguments, ``seed`` among them; no global generator is
     used (but a sampler of the acquisition function may be random by itself).
@@ -91,7 +92,8 @@ def maximize_acquisition(
             else:
                 function = closed_form(acqf)
                 bytes_per_point = 32 * len(function.state.Z)
-                if starts is None and raw_samples * bytes_per_point <= memory_mb * 2**20:
+                fits = raw_samples * bytes_per_point <= memory_mb * 2**20
+                if starts is None and fits and not is_enumerated(lower, upper, discrete=allowed, fixed=fixed):
                     raw = raw_samples_of(
                         lower,
                         upper,

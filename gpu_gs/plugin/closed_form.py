@@ -208,9 +208,10 @@ class ClosedFormAcquisition(BatchedAcquisition):
         self._X = self.X_observed = X
         common = _common_points([points.to(X) for points in pending]) if pending else X[:0]
         common = common if len(common) else X[:0]  # Ax's empty tensors have no columns
-        self.X_pending = common if len(common) else None
         strategy_seed, index, attempt = self._run
         seed = seed_of_run(strategy_seed, index, len(common), attempt)
+        common = common[inside(common, self.search_space_digest.bounds, torch_opt_config)]
+        self.X_pending = common if len(common) else None
         space = (
             tuple(self.search_space_digest.bounds),
             tuple((torch_opt_config.fixed_features or {}).items()),
@@ -366,24 +367,33 @@ def order_by_trial(surrogate: Surrogate, outcome: int) -> Tensor | None:
 
 
 def matching(X: Tensor, bounds: list[tuple[float, float]], torch_opt_config: TorchOptConfig) -> Tensor:
-    """Which rows of X lie in the search space and have the fixed values; all of them if none does. shape: (n,)"""
+    """Which rows of X are ``inside``; all of them if none is. shape: (n,)"""
+    found = inside(X, bounds, torch_opt_config)
+    return found | ~found.any()
+
+
+def inside(X: Tensor, bounds: list[tuple[float, float]], torch_opt_config: TorchOptConfig) -> Tensor:
+    """Which rows of X lie in the search space and have the fixed values. shape: (n,)"""
     lower, upper = torch.tensor(bounds, dtype=X.dtype, device=X.device).T
-    inside = ((lower <= X) & (upper >= X)).all(dim=-1)
+    found = ((lower <= X) & (upper >= X)).all(dim=-1)
     for index, value in (torch_opt_config.fixed_features or {}).items():
-        inside &= X[:, index] == value
+        found &= X[:, index] == value
     if torch_opt_config.linear_constraints is not None:
         A, b = (part.to(X) for part in torch_opt_config.linear_constraints)
-        inside &= (b.reshape(-1) + ALMOST_FEASIBLE * A.abs().sum(-1) >= X @ A.T).all(-1)
-    return inside | ~inside.any()
+        found &= (b.reshape(-1) + ALMOST_FEASIBLE * A.abs().sum(-1) >= X @ A.T).all(-1)
+    return found
 
 
 ALMOST_FEASIBLE = 1e-8
 """By how much an observation may violate a linear constraint and be the incumbent; BoTorch's for feasible candidates."""
 
 __all__ = [
+    "NEGLIGIBLE_NOISE",
     "ClosedFormAcquisition",
     "LogEIAcquisition",
     "has_one_outcome",
+    "matching",
     "objective_output",
+    "order_by_trial",
     "reasons_against_closed_form",
 ]

@@ -49,7 +49,7 @@ ACQUISITION_CLASSES: dict[str, type[AcquisitionFunction]] = {
     "qLogEHVI": botorch_multi_objective.qLogExpectedHypervolumeImprovement,
     "qLogNParEGO": qLogNParEGO,
 }
-"""BoTorch classes by the names allowed in ``acquisition.function``; ``auto`` and ``LogEI`` are not BoTorch classes."""
+"""BoTorch classes by the names allowed in ``acquisition.function``; ``auto``, ``LogEI``, ``LogNEI`` and ``UCB`` are not BoTorch classes."""
 
 
 class WarmBoTorchGenerator(BoTorchGenerator):
@@ -210,6 +210,8 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         elif not reasons:
             closed_form = JointAcquisition
             reasons = JointAcquisition.reasons_against(self.surrogate, torch_opt_config, function)
+            if torch_opt_config.outcome_constraints is not None and not self.use_p_feasible:
+                reasons = [*reasons, "acquisition: use_p_feasible is off"]
         index, attempt = (self.ask_index, 0) if ask is None else (ask.index, ask.attempt)
         acquisition: Acquisition
         if not reasons:

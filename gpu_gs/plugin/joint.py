@@ -2,7 +2,8 @@
 
 ``LogEI`` and ``LogNEI`` mean here what they mean for one outcome: incumbents and fronts from posterior means, or averaged
 over joint draws of the latent values. Where no observed point satisfies the outcome constraints there is nothing to
-improve on, and the probability of feasibility alone is maximized (``LogPF``), as in stock Ax.
+improve on, and the probability of feasibility alone is maximized (``LogPF``). So does stock Ax, but there observed values
+decide instead of posterior means, and objective thresholds count as constraints.
 """
 
 import math
@@ -68,8 +69,7 @@ class JointAcquisition(ClosedFormAcquisition):
         forms = forms_of(torch_opt_config)
         assert isinstance(forms, Forms), "reasons_against must be empty"
         self._forms = forms
-        states = states_of(surrogate.model)
-        self._states = [states[i] for i in forms.outcomes]
+        self._states = states_of(surrogate.model, forms.outcomes)
         self._order = [order_by_trial(surrogate, i) for i in forms.outcomes]
         Xs = [surrogate.Xs[i] for i in forms.outcomes]
         self._rows = shared_rows(Xs)
@@ -106,9 +106,13 @@ class JointAcquisition(ClosedFormAcquisition):
         forms = forms_of(torch_opt_config)
         if not isinstance(forms, Forms):
             return forms
-        return list(
-            dict.fromkeys(f"model: {r}" for model in models_of(surrogate.model) for r in reasons_against(model))
-        )
+        models = [model for model, _ in models_of(surrogate.model, forms.outcomes)]
+        reasons = list(dict.fromkeys(f"model: {reason}" for model in models for reason in reasons_against(model)))
+        if not reasons and any(getattr(model, "posterior_states", ()) is None for model in models):
+            reasons.append("model: its covariance matrix does not factor")
+        if len(forms.lower) == 0 and not len(shared_rows([surrogate.Xs[i] for i in forms.outcomes])[0]):
+            reasons.append("acquisition: no point has been observed for all outcomes")
+        return reasons
 
     def _satisfied(self, values: Tensor) -> Tensor:
         """Whether values of the forms satisfy the outcome constraints. shape: (p, *) -> (*)"""
@@ -163,14 +167,11 @@ class JointAcquisition(ClosedFormAcquisition):
         """States with draws, and the values of the forms at the observed points. shape of these: (p, n, S)"""
         states, values = [], []
         for place, (state, order, rows) in enumerate(zip(self._states, self._order, self._rows, strict=True)):
-            generator = torch.Generator(device=self._X_device()).manual_seed(derive_seed(seed, place, 0, 0))
+            generator = torch.Generator(device=self._observed.device).manual_seed(derive_seed(seed, place, 0, 0))
             drawn, f = state.draw(state.offset.new_empty(0, len(state.offset)), count, generator, order=order)
             states.append(drawn)
             values.append(f[rows])
         return states, torch.einsum("pm,mns->pns", self._forms.matrix, torch.stack(values))
-
-    def _X_device(self) -> torch.device:
-        return self._observed.device
 
     def _gain(self, values: Tensor, valid: Tensor) -> Factor:
         """Improvement over the best value of each draw, or over its front. shape: (p, n, S), (n, S)"""
@@ -194,7 +195,7 @@ class JointAcquisition(ClosedFormAcquisition):
             lower, upper = self._forms.lower.unsqueeze(-1), self._forms.upper.unsqueeze(-1)
             excess = torch.maximum(lower - bounded, bounded - upper).clamp_min(0).sum(0)
             return self._X[excess.topk(min(ANCHORS, len(excess)), largest=False).indices]
-        valid = self._valid.nonzero().squeeze(-1) if bool(self._valid.any()) else torch.arange(len(self._X))
+        valid = self._valid.nonzero().squeeze(-1)
         values = values[:, valid]
         if o == 1:
             return self._X[valid[values[0].topk(min(5, len(valid))).indices]]
@@ -212,22 +213,28 @@ class JointAcquisition(ClosedFormAcquisition):
         return self._anchors() if len(self._forms.lower) else None
 
 
-def models_of(model: Model) -> list[Any]:
-    """The models of a list, or the one model."""
-    return list(getattr(model, "models", [model]))
+def models_of(model: Model, outcomes: Sequence[int]) -> list[tuple[Any, range]]:
+    """Of the models of a list, or the one model, those of these outcomes, each with the outcomes that are its own."""
+    found, first = [], 0
+    for one in getattr(model, "models", [model]):
+        own = range(first, first + one.num_outputs)
+        first = own.stop
+        if any(outcome in own for outcome in outcomes):
+            found.append((one, own))
+    return found
 
 
-def states_of(model: Model) -> list[PosteriorState]:
-    """The posterior state of each output of a model, or of the models of a list.
+def states_of(model: Model, outcomes: Sequence[int]) -> list[PosteriorState]:
+    """The posterior state of each of these outcomes.
 
     Raises:
         NotPSDError: A covariance matrix does not factor.
     """
-    states: list[PosteriorState] = []
-    for one in models_of(model):
+    states: dict[int, PosteriorState] = {}
+    for one, own in models_of(model, outcomes):
         kept: Sequence[PosteriorState] | None = getattr(one, "posterior_states", None)
-        states.extend(kept or build_states(one))
-    return states
+        states.update(zip(own, kept or build_states(one), strict=True))
+    return [states[outcome] for outcome in outcomes]
 
 
 __all__ = ["JointAcquisition"]

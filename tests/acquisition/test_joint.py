@@ -190,6 +190,14 @@ def test_a_probability_of_feasibility_far_in_the_tails_has_a_finite_value_and_sl
         assert float(d_mean[0, 0]) == pytest.approx(z, rel=1e-2)  # d log Phi(-mu) / d mu
 
 
+@pytest.mark.parametrize(("mean", "slope"), [(0.0, 1e12), (3.0, -1e12)])
+def test_an_interval_far_away_in_units_of_the_deviation_pulls_towards_its_nearer_bound(mean, slope):
+    factor = Feasibility(tensor([1.0]), tensor([2.0]), slice(0, 1))
+    _, d_mean, d_variance = factor.log_and_grad(tensor([[[mean]]]), tensor([[1e-12]]))
+    assert float(d_mean) == pytest.approx(slope, rel=1e-6)
+    assert float(d_variance) == pytest.approx(0.5e24, rel=1e-6)
+
+
 @pytest.mark.parametrize("at", [3.0, 30.0, -30.0])
 def test_a_narrow_interval_in_a_tail_keeps_its_digits(at):
     factor = Feasibility(tensor([at]), tensor([at + 1e-3]), slice(0, 1))

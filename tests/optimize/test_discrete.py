@@ -335,3 +335,38 @@ def test_the_acquisition_value_is_at_least_that_of_botorchs_alternating_optimize
     assert torch.equal(rounded(ours.x), ours.x)
     assert ours.value == pytest.approx(float(function.value(ours.x.unsqueeze(0))), abs=1e-9)
     assert ours.value >= float(function.value(theirs)) - 0.01
+
+
+class Bowl:
+    """Highest at 3 and 0.5, which is no allowed value of the first coordinate."""
+
+    top = tensor([3.0, 0.5])
+
+    def value(self, X):
+        return -((X - self.top) ** 2).sum(-1)
+
+    def value_and_grad(self, X):
+        return self.value(X), -2 * (X - self.top)
+
+
+def test_points_that_are_refined_whatever_their_values_take_allowed_values_too():
+    result = optimize_acquisition(
+        Bowl(), tensor([1.0, 0.0]), tensor([8.0, 1.0]), discrete={0: tensor([1, 2, 4, 8])}, also=tensor([[3.0, 0.5]])
+    )
+    assert float(result.x[0]) in (2.0, 4.0)
+    assert result.value == pytest.approx(-1.0, abs=1e-6)
+
+
+def test_a_start_that_is_to_be_avoided_is_no_result():
+    values = {j: torch.arange(40.0, dtype=torch.double) for j in range(3)}  # too many points to be enumerated
+    center = tensor([20.0, 20.0, 20.0])
+
+    class Peak:
+        def value(self, X):
+            return -((X - center) ** 2).sum(-1)
+
+    result = optimize_acquisition(
+        Peak(), torch.zeros(3, dtype=torch.double), tensor([39.0] * 3), discrete=values, avoid=center[None],
+        also=center[None], restarts=1, raw_samples=8,
+    )  # fmt: skip
+    assert result.value == pytest.approx(-1.0)

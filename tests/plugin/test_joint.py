@@ -1,13 +1,19 @@
 """Outcome constraints, scalarized and several objectives through the Client: closed forms, and good candidates."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from ax.api.client import Client
 from ax.api.configs import RangeParameterConfig
+from ax.generators.torch_base import TorchOptConfig
+from botorch.models import ModelListGP, SingleTaskGP
+from gpytorch.kernels import PeriodicKernel
 
 from gpu_gs import GPUGenerationStrategy, timings
 from gpu_gs.plugin import closed_form, sequence
 from gpu_gs.plugin.joint import JointAcquisition
+from tests.gp.models import data, make_model
 from tests.plugin.helpers import QUICK, wave
 
 
@@ -153,6 +159,43 @@ def test_ucb_of_several_outcomes_is_left_to_ax_with_a_reason():
     client = client_for("-f", ["g <= 0.3"], **options)
     advance(client, 7)
     assert "UCB is of one outcome" in timings(client).iloc[-1]["reasons"]
+
+
+def test_outcomes_without_a_common_point_are_left_to_ax_with_a_reason():
+    one, other = make_model("rbf", 8, 2).eval(), make_model("rbf", 8, 2, seed=1).eval()
+    surrogate = SimpleNamespace(model=ModelListGP(one, other), Xs=[one.train_inputs[0], other.train_inputs[0]])
+    config = TorchOptConfig(objective_weights=torch.tensor([[1.0, 0.5]], dtype=torch.double))
+    reasons = JointAcquisition.reasons_against(surrogate, config, "auto")
+    assert reasons == ["acquisition: no point has been observed for all outcomes"]
+    surrogate.Xs = [one.train_inputs[0]] * 2
+    assert JointAcquisition.reasons_against(surrogate, config, "auto") == []
+
+
+def test_outcomes_that_do_not_matter_need_no_closed_form():
+    plain, own = make_model("rbf", 8, 2).eval(), SingleTaskGP(*data(8, 2), covar_module=PeriodicKernel()).eval()
+    surrogate = SimpleNamespace(model=ModelListGP(own, plain, plain), Xs=[plain.train_inputs[0]] * 3)
+    config = TorchOptConfig(objective_weights=torch.tensor([[0.0, 1.0, 0.5]], dtype=torch.double))
+    assert JointAcquisition.reasons_against(surrogate, config, "auto") == []
+    config = TorchOptConfig(objective_weights=torch.tensor([[1.0, 1.0, 0.0]], dtype=torch.double))
+    assert JointAcquisition.reasons_against(surrogate, config, "auto") != []
+
+
+def test_a_pending_point_without_the_fixed_values_raises_no_incumbent(monkeypatch):
+    client = client_for("-f", ["g <= 0.3"])
+    advance(client, 8)
+    client.attach_trial({"x": 0.9, "y": 0.4})
+    made = []
+    real = closed_form.ClosedFormAcquisition._begin
+
+    def begin(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        made.append(self.X_pending)
+
+    monkeypatch.setattr(closed_form.ClosedFormAcquisition, "_begin", begin)
+    client.get_next_trials(max_trials=1, fixed_parameters={"x": 0.2})
+    client.get_next_trials(max_trials=1)
+    assert made[0] is None
+    assert len(made[-1]) == 2
 
 
 def test_both_closed_forms_are_of_one_family():

@@ -227,3 +227,11 @@ def test_fixed_features_that_leave_no_point_are_a_clear_error():
     fixed = ObservationFeatures({"x": 0.4, "y": 0.4})
     with pytest.raises(InfeasibilityError, match=r"allow no point with these fixed values: -1 x - 1 y >= -0\.5"):
         ours.gen(made, n=1, fixed_features=fixed)
+
+
+def test_constraints_whose_parameters_are_all_fixed_leave_the_others_free():
+    client = make(("float",) * 3, ["x + y <= 1.0"])
+    run(client, 7)
+    (point,) = client.get_next_trials(max_trials=1, fixed_parameters={"x": 0.3, "y": 0.2}).values()
+    assert (point["x"], point["y"]) == (pytest.approx(0.3), pytest.approx(0.2))
+    assert "optimizer" not in timings(client)["reasons"].iloc[-1]
