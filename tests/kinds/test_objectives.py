@@ -18,6 +18,7 @@ from ax.exceptions.core import UnsupportedError
 from ax.generation_strategy.generation_node import GenerationNode
 from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generation_strategy.generator_spec import GeneratorSpec
+from ax.utils.common.random import with_rng_seed
 from ax.utils.testing.preference_stubs import get_pbo_experiment
 from botorch.utils.multi_objective.hypervolume import Hypervolume
 from botorch.utils.multi_objective.pareto import is_non_dominated
@@ -152,18 +153,19 @@ def test_the_front_after_a_dozen_trials_is_not_clearly_worse_than_that_of_stock_
 def preferences() -> Experiment:
     """Two outcomes whose utility is learned from comparisons in another experiment."""
     names = ["a", "b"]
-    profile = get_pbo_experiment(
-        num_parameters=2,
-        num_experimental_metrics=0,
-        parameter_names=names,
-        tracking_metric_names=[],
-        num_experimental_trials=0,
-        num_preference_trials=6,
-        num_preference_trials_w_repeated_arm=0,
-        include_sq=False,
-        unbounded_search_space=True,
-        experiment_name="profile",
-    )
+    with with_rng_seed(0):  # comparisons drawn at random: BoTorch cannot fit a model to all of them
+        profile = get_pbo_experiment(
+            num_parameters=2,
+            num_experimental_metrics=0,
+            parameter_names=names,
+            tracking_metric_names=[],
+            num_experimental_trials=0,
+            num_preference_trials=6,
+            num_preference_trials_w_repeated_arm=0,
+            include_sq=False,
+            unbounded_search_space=True,
+            experiment_name="profile",
+        )
     objective = Objective(expression="a, b", metric_name_to_signature={name: name for name in names})
     return Experiment(
         name="preferences",
