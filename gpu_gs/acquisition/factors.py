@@ -6,6 +6,7 @@ and variances s^2 (b x p). The expectation of a product of functions of differen
 expectations. A factor is the logarithm of one, in each of S draws (S = 1: none), with its derivatives.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -17,6 +18,7 @@ from gpu_gs.acquisition.hypervolume import Hypervolume
 from gpu_gs.acquisition.logei import HALF_LOG_2PI, log_h, log_h_and_ratios
 from gpu_gs.acquisition.pareto import Partitions, cells, extended
 
+LOG_2 = math.log(2)
 DEEP = -1e4
 """Below it phi / Phi is -z, to 1e-8."""
 
@@ -130,17 +132,23 @@ class Feasibility:
         above = torch.special.log_ndtr(torch.where(flip, -z_lower, z_upper))
         below = torch.special.log_ndtr(torch.where(flip, -z_upper, z_lower))
         gap = (below - above).clamp_max(-1e-300)  # log(1 - exp(gap)), in the form that is exact for it
-        rest = torch.where(gap > -0.6931471805599453, (-torch.expm1(gap)).log(), torch.log1p(-gap.exp()))
+        rest = torch.where(gap > -LOG_2, (-torch.expm1(gap)).log(), torch.log1p(-gap.exp()))
         return above + rest, z_upper, z_lower
 
     def satisfied(self, values: Tensor) -> Tensor:
-        return ((values >= self.lower.unsqueeze(-1)) & (values <= self.upper.unsqueeze(-1))).all(0)
+        return within(values, self.lower, self.upper)
 
     def given(self, values: Tensor, valid: Tensor) -> "Feasibility":
         return self
 
     def first_draws(self, count: int) -> "Feasibility":
         return self
+
+
+def within(values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Where all forms lie between their bounds. shape: (k, *), (k,), (k,) -> (*)"""
+    at = (-1, *[1] * (values.dim() - 1))
+    return ((values >= lower.view(at)) & (values <= upper.view(at))).all(0)
 
 
 def _density_ratio(z: Tensor, log_p: Tensor, other: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class Joint:
         mu, s2 = self.forms @ mean, variance @ self._squared.T
         total = sum(factor.log(mu[:, factor.columns], s2[:, factor.columns]) for factor in self.factors)
         assert isinstance(total, Tensor)
-        return total.squeeze(-1) if total.shape[-1] == 1 else torch.logsumexp(total, -1) - math.log(total.shape[-1])
+        return log_mean_exp(total)
 
     def value(self, X: Tensor) -> Tensor:
         """shape: (b, d) -> (b,)"""
@@ -107,9 +107,8 @@ class Joint:
             log, d_mu[:, columns], d_s2[:, columns] = factor.log_and_grad(mu[:, columns], s2[:, columns])
             total = total + log
         if total.shape[-1] == 1:
-            value, d_variance = total.squeeze(-1), d_s2.squeeze(-1)
+            d_variance = d_s2.squeeze(-1)
         else:
-            value = torch.logsumexp(total, -1) - math.log(total.shape[-1])
             share = torch.softmax(total, -1).unsqueeze(1)  # shape: (b, 1, S)
             d_mu = d_mu * share
             d_variance = torch.linalg.vecdot(d_s2, share)
@@ -119,7 +118,12 @@ class Joint:
         for i, query in enumerate(queries):
             d = d_mean[:, i].squeeze(-1) if query.mean.dim() == 1 else d_mean[:, i]
             gradient += query.pull_back(d, d_variance[:, i])
-        return value, gradient
+        return log_mean_exp(total), gradient
+
+
+def log_mean_exp(total: Tensor) -> Tensor:
+    """The logarithm of the mean over draws. shape: (b, S) -> (b,)"""
+    return total.squeeze(-1) if total.shape[-1] == 1 else torch.logsumexp(total, -1) - math.log(total.shape[-1])
 
 
 def stacked(means: Sequence[Tensor]) -> Tensor:

@@ -151,7 +151,8 @@ class _ValueWithGradient(torch.autograd.Function):
 class ClosedFormAcquisition(BatchedAcquisition):
     """What the closed forms of one outcome and of several share: the function continues from candidate to candidate.
 
-    A subclass calls ``_begin`` at the end of its construction, and says in ``_closed_form`` what the function is.
+    A subclass prepares itself in ``_prepare``, which ends by calling ``_begin``, and says in ``_closed_form`` what the
+    function is.
 
     Args:
         surrogate: See ``Acquisition``, as the next three.
@@ -191,6 +192,11 @@ class ClosedFormAcquisition(BatchedAcquisition):
         self._config = self.engine = config or AcquisitionConfig()
         self.seed = derive_seed(strategy_seed, index, 0, attempt)
         self._run = (strategy_seed, index, attempt)
+        self._prepare(torch_opt_config)
+
+    def _prepare(self, torch_opt_config: TorchOptConfig) -> None:
+        """Reads from the model what the function needs, and calls ``_begin``."""
+        raise NotImplementedError
 
     def _begin(
         self, model: Model, X: Tensor, pending: list[Tensor], torch_opt_config: TorchOptConfig, key: tuple[Any, ...]
@@ -288,20 +294,8 @@ class LogEIAcquisition(ClosedFormAcquisition):
     estimates too. ``UCB``: the upper confidence bound. ``auto`` takes LogEI where the noise is negligible, else LogNEI.
     """
 
-    def __init__(
-        self,
-        surrogate: Surrogate,
-        search_space_digest: SearchSpaceDigest,
-        torch_opt_config: TorchOptConfig,
-        options: dict[str, Any],
-        config: AcquisitionConfig | None = None,
-        strategy_seed: int = 0,
-        index: int = 0,
-        attempt: int = 0,
-    ) -> None:
-        super().__init__(
-            surrogate, search_space_digest, torch_opt_config, options, config, strategy_seed, index, attempt
-        )
+    def _prepare(self, torch_opt_config: TorchOptConfig) -> None:
+        surrogate = self.surrogate
         output = objective_output(torch_opt_config)
         assert output is not None, "has_one_outcome must hold"
         outcome, self._weight = output
@@ -309,7 +303,7 @@ class LogEIAcquisition(ClosedFormAcquisition):
         self._state: PosteriorState = state_from_model(model)
         X: Tensor = surrogate.Xs[outcome]
         self._by_trial = order_by_trial(surrogate, outcome)
-        self._eligible = matching(X, search_space_digest.bounds, torch_opt_config)
+        self._eligible = matching(X, self.search_space_digest.bounds, torch_opt_config)
         observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
         self._observed = observed.where(self._eligible, observed.new_tensor(-math.inf))
         self.label = self._config.function

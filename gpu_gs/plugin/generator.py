@@ -49,7 +49,9 @@ ACQUISITION_CLASSES: dict[str, type[AcquisitionFunction]] = {
     "qLogEHVI": botorch_multi_objective.qLogExpectedHypervolumeImprovement,
     "qLogNParEGO": qLogNParEGO,
 }
-"""BoTorch classes by the names allowed in ``acquisition.function``; ``auto``, ``LogEI``, ``LogNEI`` and ``UCB`` are not BoTorch classes."""
+"""BoTorch classes by the names allowed in ``acquisition.function``.
+
+``auto``, ``LogEI``, ``LogNEI`` and ``UCB`` are not BoTorch classes."""
 
 
 class WarmBoTorchGenerator(BoTorchGenerator):

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from ax.core.search_space import SearchSpaceDigest
 from ax.generators.torch.botorch_modular.surrogate import Surrogate
 from ax.generators.torch_base import TorchOptConfig
 from botorch.models.model import Model
 from botorch.utils.multi_objective.hypervolume import infer_reference_point
 from torch import Tensor
 
-from gpu_gs.acquisition.factors import Factor, Feasibility, HypervolumeImprovement, Improvement
+from gpu_gs.acquisition.factors import Factor, Feasibility, HypervolumeImprovement, Improvement, within
 from gpu_gs.acquisition.joint import Joint
 from gpu_gs.acquisition.pareto import nondominated
-from gpu_gs.config import AcquisitionConfig
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.gp.posterior import PosteriorState, build_states
 from gpu_gs.plugin.closed_form import NEGLIGIBLE_NOISE, ClosedFormAcquisition, matching, order_by_trial
@@ -47,25 +45,10 @@ ANCHORS = 8
 
 
 class JointAcquisition(ClosedFormAcquisition):
-    """The closed-form acquisition function of several outcomes; see ``gpu_gs.acquisition.joint``.
+    """The closed-form acquisition function of several outcomes; see ``gpu_gs.acquisition.joint``."""
 
-    Args: see ``ClosedFormAcquisition``.
-    """
-
-    def __init__(
-        self,
-        surrogate: Surrogate,
-        search_space_digest: SearchSpaceDigest,
-        torch_opt_config: TorchOptConfig,
-        options: dict[str, Any],
-        config: AcquisitionConfig | None = None,
-        strategy_seed: int = 0,
-        index: int = 0,
-        attempt: int = 0,
-    ) -> None:
-        super().__init__(
-            surrogate, search_space_digest, torch_opt_config, options, config, strategy_seed, index, attempt
-        )
+    def _prepare(self, torch_opt_config: TorchOptConfig) -> None:
+        surrogate = self.surrogate
         forms = forms_of(torch_opt_config)
         assert isinstance(forms, Forms), "reasons_against must be empty"
         self._forms = forms
@@ -74,7 +57,7 @@ class JointAcquisition(ClosedFormAcquisition):
         Xs = [surrogate.Xs[i] for i in forms.outcomes]
         self._rows = shared_rows(Xs)
         X = Xs[0][self._rows[0]]
-        self._eligible = matching(X, search_space_digest.bounds, torch_opt_config)
+        self._eligible = matching(X, self.search_space_digest.bounds, torch_opt_config)
         means = [state.mean_at_training_inputs()[rows] for state, rows in zip(self._states, self._rows, strict=True)]
         self._observed = forms.matrix @ torch.stack(means)  # shape: (p, n)
         self._valid = self._satisfied(self._observed) & self._eligible  # shape: (n,)
@@ -116,9 +99,7 @@ class JointAcquisition(ClosedFormAcquisition):
 
     def _satisfied(self, values: Tensor) -> Tensor:
         """Whether values of the forms satisfy the outcome constraints. shape: (p, *) -> (*)"""
-        bounded = values[self._forms.objectives :]
-        at = (-1, *[1] * (values.dim() - 1))
-        return ((bounded >= self._forms.lower.view(at)) & (bounded <= self._forms.upper.view(at))).all(0)
+        return within(values[self._forms.objectives :], self._forms.lower, self._forms.upper)
 
     def _reference_point(self, torch_opt_config: TorchOptConfig) -> Tensor | None:
         """The objective thresholds, those that are not given inferred as in Ax; None if there are none."""
