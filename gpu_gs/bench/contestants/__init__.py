@@ -18,9 +18,11 @@ from gpu_gs.bench.contestants.registry import (
     on_cuda,
     problems_with,
     python_of,
+    setup,
     short,
     split,
     unsuited,
+    versions_of,
 )
 
 __all__ = [
@@ -40,7 +42,9 @@ __all__ = [
     "on_cuda",
     "problems_with",
     "python_of",
+    "setup",
     "short",
     "split",
     "unsuited",
+    "versions_of",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from gpu_gs.bench.environments import Environment
 from gpu_gs.bench.problems import Problem
 from gpu_gs.bench.spaces import Float, Point
 
@@ -86,8 +87,7 @@ class Entry:
         label: How tables and pictures call it.
         colour: Its colour in pictures, as #rrggbb.
         build: Its class, made without arguments; what it needs is imported in ``start`` at the earliest.
-        module: What it imports beyond gpu_gs's own dependencies; None: nothing.
-        requirements: What pip installs for it into an environment of its own.
+        environment: What it needs beyond gpu_gs's own dependencies; None: nothing.
         extra: The extra of gpu_gs that installs it too; None: there is none.
     """
 
@@ -95,8 +95,7 @@ class Entry:
     label: str
     colour: str
     build: type[Contestant]
-    module: str | None = None
-    requirements: tuple[str, ...] = ()
+    environment: Environment | None = None
     extra: str | None = None
 
     def suits(self, problem: Problem) -> str | None:

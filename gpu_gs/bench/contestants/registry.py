@@ -6,15 +6,17 @@ take a device behind an @: ``fast@cpu``, ``reference@cuda``.
 
 import pkgutil
 import zlib
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from gpu_gs.bench.contestants.ax import AxContestant
 from gpu_gs.bench.contestants.base import Contestant, Entry
+from gpu_gs.bench.environments import Environment, EnvironmentSetupError
 from gpu_gs.bench.problems import Problem
 from gpu_gs.config import closest, presets
 from gpu_gs.device import DEVICE_PATTERN
+from gpu_gs.errors import ConfigError
 
 PACKAGE = "gpu_gs.bench.contestants"
 
@@ -110,15 +112,62 @@ def unsuited(name: str, problem: Problem) -> str | None:
 
 def python_of(name: str) -> str | None:
     """The interpreter of a contestant's own environment; None where it runs in ours."""
-    return None
+    environment = _environment(name)
+    return str(environment.python) if environment is not None and environment.is_current() else None
+
+
+def versions_of(name: str) -> dict[str, str]:
+    """The packages, with their versions, that only a contestant's own environment has; empty where it runs in ours."""
+    environment = _environment(name)
+    return environment.versions() if environment is not None and environment.is_current() else {}
 
 
 def missing(name: str) -> str | None:
     """Why a contestant cannot take part here; None if it can."""
-    entry = ENTRIES.get(name)
-    if entry is None or entry.module is None or find_spec(entry.module) is not None:
+    environment = _environment(name)
+    if environment is None or environment.is_current():
         return None
-    return f"{name} is not installed (pip install 'gpu-gs[{entry.extra}]')"
+    reason = environment.lacks_here()
+    if reason is None:
+        return None
+    extra = ENTRIES[name].extra
+    by_pip = "" if extra is None else f" or pip install 'gpu-gs[{extra}]'"
+    return f"{reason} (gpu-gs bench --setup {name}{by_pip})"
+
+
+def setup(wanted: Sequence[str], say: Callable[[str], None]) -> None:
+    """Installs what these contestants need, each into its environment; all that need one if none is named.
+
+    Args:
+        wanted: Names of contestants.
+        say: Gets a line for each step.
+
+    Raises:
+        ConfigError: A name is unknown, or that of a contestant that needs no environment.
+        EnvironmentSetupError: Some environments could not be set up; the others were.
+    """
+    allowed = [name for name in ENTRIES if _environment(name) is not None]
+    wrong = []
+    for name in wanted:
+        if name not in allowed:
+            reason = "is unknown" if problems_with(name) else "needs no environment"
+            hint = f"{closest(name, allowed)}; allowed: {', '.join(allowed)}"
+            wrong.append(f"bench: setup: {name!r} {reason}{hint}")
+    if wrong:
+        raise ConfigError(wrong)
+    failed = []
+    for environment in dict.fromkeys(ENTRIES[name].environment for name in wanted or allowed):
+        assert environment is not None
+        try:
+            environment.set_up(say)
+        except EnvironmentSetupError as error:
+            failed.append(str(error))
+    if failed:
+        raise EnvironmentSetupError("\n".join(failed))
+
+
+def _environment(name: str) -> Environment | None:
+    return ENTRIES[name].environment if name in ENTRIES else None
 
 
 def problems_with(name: str) -> list[str]:
