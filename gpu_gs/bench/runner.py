@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 Job = dict[str, Any]
+Done = Callable[[int, int, Job], None]
+"""Called after each job with (finished, all, answer)."""
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

@@ -69,6 +69,7 @@ def milliseconds(seconds: float) -> str:
 def _size(row: dict[str, Any]) -> str:
     unusual = [f"{row['batch']} at once"] if row["batch"] > 1 else []
     unusual += [f"{row['pending']} pending"] if row.get("pending") else []
+    unusual += ["stored"] if row.get("storage") else []
     return f"{row['n']} ({', '.join(unusual)})" if unusual else str(row["n"])
 
 
