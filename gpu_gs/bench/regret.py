@@ -141,7 +141,7 @@ def bench_regret(
         {(Case.of(x["job"]).name, short(x["job"]["contestant"])): x["error"] for x in lines if "error" in x},
     )
     result = {"benchmark": "regret", "environment": environment(), **figures(runs)}
-    (out / "regret.json").write_text(_text(result), encoding="utf-8")
+    (out / "regret.json").write_text(as_json(result), encoding="utf-8")
     return result
 
 
@@ -375,7 +375,7 @@ def _all(values: Sequence[float | None]) -> list[float] | None:
 # ------------------------------------------------------------------------------------------------------------- file
 
 
-def _text(result: Mapping[str, Any]) -> str:
+def as_json(result: Mapping[str, Any]) -> str:
     """JSON with a line for each row, and for each contestant's or case's part of the rest; figures of six digits."""
     parts = []
     for key, value in result.items():

@@ -210,7 +210,8 @@ def interval_of_pooled_median(values: "ArrayLike", level: float = LEVEL) -> tupl
     import numpy as np
 
     x = np.asarray(values, dtype=float)
-    low, high = _ends(np.nanmedian(x[_draws(len(x))].reshape(RESAMPLES, -1), axis=1), level)
+    median = np.nanmedian if np.isnan(x).any() else np.median  # much faster
+    low, high = _ends(median(x[_draws(len(x))].reshape(RESAMPLES, -1), axis=1), level)
     return float(low), float(high)
 
 

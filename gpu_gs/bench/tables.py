@@ -405,9 +405,9 @@ def _equal_time_table(rows: list[dict[str, Any]]) -> Table:
         "how many times sooner than the opponent itself, the median (-: half or more do not come there). The evaluations are "
         "taken to be made one after the other; the strategy's seconds are measured.",
     )
-    for row in _in_sections(table, rows, "case"):
+    for row in _in_sections(table, rows, "contestant", "against"):
         table.add_row(
-            "all" if row["case"] is None else row["case"],
+            "all of them" if row["case"] is None else row["case"],
             label(row["contestant"]),
             label(row["against"]),
             str(row["pairs"]),
@@ -436,10 +436,10 @@ def _profile_table(profiles: dict[str, Any]) -> Table:
     return table
 
 
-def _in_sections(table: Table, rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
-    """The rows, with a line in the table wherever the value of ``key`` changes."""
+def _in_sections(table: Table, rows: list[dict[str, Any]], *keys: str) -> Iterator[dict[str, Any]]:
+    """The rows, with a gap in the table wherever the value of one of the keys changes."""
     for before, row in zip([None, *rows], rows, strict=False):
-        if before is not None and before[key] != row[key]:
+        if before is not None and any(before[key] != row[key] for key in keys):
             table.add_section()
         yield row
 
