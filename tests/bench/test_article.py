@@ -50,6 +50,7 @@ def folds(monkeypatch):
 def test_the_stages_of_an_ask_add_up_to_it(contestant, asked):
     answer = measure(job("stages", "plain", contestant, repeats=2))
     assert len(answer["ask"]) == 2
+    assert json.loads(json.dumps(answer)) == answer  # as it comes from a process
     for seconds, stages in zip(answer["ask"], answer["stages"], strict=True):
         assert set(stages) <= set(STAGES)
         assert sum(stages.values()) == pytest.approx(seconds)
