@@ -246,7 +246,9 @@ def _seconds(value: float) -> str:
 
 @app.command(epilog=EPILOG)
 def validate(
-    file: Annotated[str, typer.Argument(help="A YAML file of a strategy, task or benchmark, or the name of a shipped one.")],
+    file: Annotated[
+        str, typer.Argument(help="A YAML file of a strategy, task or benchmark, or the name of a shipped one.")
+    ],
     kind: Annotated[ConfigKind | None, typer.Option(help="What it is; by default, what it looks like.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -260,11 +262,11 @@ def validate(
             strategy = StrategyConfig.load(file)
             words = f"strategy {strategy.name or ''} with engine {strategy.engine} on device {strategy.device}"
         elif kind is ConfigKind.benchmark:
-            from gpu_gs.bench.entries import contestants_of
+            from gpu_gs.bench.entries import who_takes_part
             from gpu_gs.bench.plan import load_benchmark
 
             benchmark = load_benchmark(file)
-            present = contestants_of(benchmark, _say)
+            present, benchmark = who_takes_part(benchmark, _say)
             words = f"benchmark of {', '.join(benchmark.sections)} with contestants {', '.join(present)}"
         else:
             config = load_task(file)
@@ -426,6 +428,7 @@ def _print_choices(found: dict[str, Any]) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- bench
 
+
 @app.command(epilog=EPILOG)
 def bench(
     source: Annotated[
@@ -458,9 +461,7 @@ def bench(
     ] = None,
     references: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--reference", help="A regret.json or regret.jsonl with runs that were made before; repeatable."
-        ),
+        typer.Option("--reference", help="A regret.json or regret.jsonl with runs that were made before; repeatable."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Whole runs at a time, one thread each.")] = None,
     dask: Annotated[
@@ -484,7 +485,7 @@ def bench(
     """Measure asks and whole runs against stock Ax and others, and write a report. Leave the machine alone meanwhile."""
     names = _split(contestants)
     if setup:
-        from gpu_gs.bench.environments import setup as set_up
+        from gpu_gs.bench.contestants import setup as set_up
 
         set_up(names, _say)
         return
@@ -510,9 +511,7 @@ def bench(
     from gpu_gs.bench.tables import show
 
     folder = out or Path("runs") / f"bench-{Path(source).stem}"
-    results = run_benchmark(
-        config, folder, say=_say, executor=None if dask is None else lambda: DaskExecutor(dask)
-    )
+    results = run_benchmark(config, folder, say=_say, executor=None if dask is None else lambda: DaskExecutor(dask))
     page = write_report([folder], folder)
     if as_json:
         _print_json(results)

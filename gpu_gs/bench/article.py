@@ -13,7 +13,6 @@ import functools
 import json
 import os
 import statistics as st
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -22,17 +21,15 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from gpu_gs.bench.contestants import OTHERS, AxContestant, build, is_ours, label, on_cuda, short
-from gpu_gs.bench.entries import progress, validate
+from gpu_gs.bench.contestants import OTHERS, AxContestant, build, is_ours, label, on_cuda, short, split
+from gpu_gs.bench.plan import ArticleSection
 from gpu_gs.bench.problems import PROBLEMS
-from gpu_gs.bench.runner import Job, environment, run_jobs
-from gpu_gs.errors import ConfigError
+from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
 from gpu_gs.telemetry import collect, stage
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-SIZES = (50, 100, 250, 500, 1_000)
 PLAIN = "hartmann6"
 TWO_METRICS = "constrained-hartmann6"
 """With an outcome constraint Ax estimates the best point from samples; its two metrics are those of the data."""
@@ -265,40 +262,28 @@ def _with_functions(experiment: Any) -> Any:
 
 
 def bench_article(
-    contestants: list[str] | None = None,
-    sizes: Sequence[int] = SIZES,
-    trials: int = 1_000,
-    repeats: int = 5,
-    threads: Sequence[int] | None = None,
-    seed: int = 0,
-    limit: float = 120.0,
-    out: Path = Path("runs/bench-article"),
+    section: ArticleSection, contestants: Sequence[str], out: Path, progress: Watcher | None = None
 ) -> dict[str, Any]:
     """Everything that the article found, measured.
 
     Args:
+        section: What is measured. A job ends when it has used its limit, five times that and ten minutes at the latest:
+            a row without figures then.
         contestants: Strategies under Ax's Client, stock Ax (``reference``) among them; others are left out.
-        sizes: Evaluations known at the first ask.
-        trials: Of the experiment whose data are fetched and looked up; there are asks from so many evaluations on too.
-        repeats: Asks timed, after one that is not, and calls.
-        threads: Thread counts to try; the better one counts. By default one and all cores.
-        seed: Of the initial points.
-        limit: Seconds after which a job times nothing once more, one ask at least; five times that and ten minutes after
-            which it is ended, a row without figures.
         out: The folder of the results.
+        progress: Is told how far it is.
 
     Returns:
         ``rows``: a dict for each contestant, number of evaluations and way; ``tables``: title, caption, columns and rows
         of text. Also written to ``out/article.json``.
-
-    Raises:
-        ConfigError: An unknown contestant, or none under Ax.
     """
-    present = _under_ax(contestants or ["reference", "fast@cpu"])
-    counts = sorted(set(threads or (1, os.cpu_count() or 1)))
-    jobs = _jobs(present, sizes, trials, counts, seed=seed, repeats=repeats, limit=limit)
+    under_ax = [name for name in contestants if split(name)[0] not in OTHERS]
+    counts = sorted(set(section.threads or (1, os.cpu_count() or 1)))
+    trials = section.trials
+    rest = {"seed": section.seed, "repeats": section.repeats, "limit": section.limit}
+    jobs = _jobs(under_ax, section.n, trials, counts, **rest)
     before = environment()
-    lines = run_jobs(jobs, out / "article.jsonl", workers=1, done=progress)
+    lines = run_jobs(jobs, out / "article.jsonl", progress=progress)
     groups: dict[str, list[Job]] = {}
     for line in lines:
         same = {key: value for key, value in line["job"].items() if key != "threads"}
@@ -308,9 +293,7 @@ def bench_article(
         "benchmark": "article",
         "environment": before,
         "trials": trials,
-        "repeats": repeats,
-        "seed": seed,
-        "limit": limit,
+        **rest,
         "published": PUBLISHED,
         "tables": [
             _cross_validation_table(rows),
@@ -322,18 +305,6 @@ def bench_article(
     }
     (out / "article.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
-
-
-def _under_ax(contestants: list[str]) -> list[str]:
-    present = []
-    for name in validate([PLAIN, TWO_METRICS], contestants):
-        if name in OTHERS:
-            print(f"skipped {name}: the article is about asks of a strategy under Ax", file=sys.stderr)
-        else:
-            present.append(name)
-    if not present:
-        raise ConfigError(["bench: article: contestants: there is no strategy under Ax among them, such as reference"])
-    return present
 
 
 def _jobs(

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gpu_gs.bench.article import bench_article
-from gpu_gs.bench.entries import contestants_of
+from gpu_gs.bench.entries import who_takes_part
 from gpu_gs.bench.executors import Executor, LocalExecutor
 from gpu_gs.bench.latency import bench_latency
 from gpu_gs.bench.memory import bench_memory
 from gpu_gs.bench.plan import BenchmarkConfig
 from gpu_gs.bench.progress import Progress
-from gpu_gs.bench.regret import Kept, bench_regret
+from gpu_gs.bench.regret import bench_regret
+from gpu_gs.bench.traces import Traces, read_traces
 from gpu_gs.config import dump_yaml
 
 
@@ -37,10 +38,12 @@ def run_benchmark(
     Raises:
         ConfigError: Something in the configuration cannot be run; nothing has run then.
     """
-    contestants = contestants_of(config, say)
+    contestants, config = who_takes_part(config, say)
     regret = config.regret
     cases = [] if regret is None else [case.case() for case in regret.cases]
-    kept = Kept.read([] if regret is None else regret.references, cases)
+    kept: Traces = {}
+    for path in () if regret is None else regret.references:
+        kept |= read_traces(Path(path), cases)
     out.mkdir(parents=True, exist_ok=True)
     (out / "benchmark.yaml").write_text(dump_yaml(config), encoding="utf-8")
     results: dict[str, dict[str, Any]] = {}
@@ -51,8 +54,8 @@ def run_benchmark(
             results["memory"] = bench_memory(config.memory, contestants, out, progress)
         if config.article is not None:
             results["article"] = bench_article(config.article, contestants, out, progress)
-        if regret is not None:
+        if regret is not None:  # last, as it alone may go elsewhere
             workers = regret.workers or os.cpu_count() or 1
             with executor() if executor is not None else LocalExecutor(workers, forks=True) as where:
-                results["regret"] = bench_regret(cases, contestants, regret.seeds, where, out, kept, progress)
+                results["regret"] = bench_regret(cases, contestants, regret.seeds, out, where, kept, progress)
     return results

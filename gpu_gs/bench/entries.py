@@ -4,28 +4,24 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gpu_gs.bench.contestants import OTHERS, missing, on_cuda, problems_with, short, split, unsuited
 from gpu_gs.bench.plan import BenchmarkConfig
-from gpu_gs.bench.problems import PROBLEMS
+from gpu_gs.bench.problems import PROBLEMS, missing_problem
+from gpu_gs.bench.problems import problems_with as problems_with_problem
 from gpu_gs.bench.runner import gpus
-from gpu_gs.config import closest
 from gpu_gs.errors import ConfigError
 
 
-def contestants_of(config: BenchmarkConfig, say: Callable[[str], None]) -> list[str]:
-    """The contestants that can take part here, each strategy on each of the devices.
+def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple[list[str], BenchmarkConfig]:
+    """The contestants that can take part here, each strategy on each of the devices; and the cases that can run here.
 
     Args:
         config: What shall run.
-        say: Gets a line for each contestant that is left out, of all problems or of one, with the reason.
+        say: Gets a line for each contestant or problem that is left out, with the reason.
 
     Raises:
-        ConfigError: An unknown problem or contestant, or nobody is left.
+        ConfigError: An unknown problem or contestant, or nothing is left to do.
     """
     names = list(dict.fromkeys(_on_devices(config)))
-    wrong = [
-        f"bench: problem: {name!r} is unknown{closest(name, PROBLEMS)}; allowed: {', '.join(sorted(PROBLEMS))}"
-        for name in config.problems
-        if name not in PROBLEMS
-    ]
+    wrong = [reason for name in config.problems for reason in problems_with_problem(name)]
     wrong += [reason for name in config.contestants for reason in problems_with(name)]
     named = [short(name) for name in names]
     wrong += [
@@ -41,11 +37,18 @@ def contestants_of(config: BenchmarkConfig, say: Callable[[str], None]) -> list[
             present.append(name)
     if not present:
         raise ConfigError([f"bench: contestants: none of {', '.join(names)} can take part here"])
+    absent = {name: reason for name in config.problems if (reason := missing_problem(name)) is not None}
+    for name, reason in absent.items():
+        say(f"skipped {name}: {reason}")
+    if absent:
+        if len(absent) == len(config.problems):
+            raise ConfigError([f"bench: problem: {name}: {reason}" for name, reason in absent.items()])
+        config = config.only([name for name in config.problems if name not in absent])
     for problem in config.problems:
         for name in present:
             if reason := unsuited(name, PROBLEMS[problem]):
                 say(f"skipped {name} on {problem}: {reason}")
-    return present
+    return present, config
 
 
 def _on_devices(config: BenchmarkConfig) -> Iterator[str]:

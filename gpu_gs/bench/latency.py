@@ -16,7 +16,7 @@ from typing import Any
 from gpu_gs.bench.contestants import OTHERS, is_ours, on_cuda, short, split, unsuited
 from gpu_gs.bench.plan import LatencySection
 from gpu_gs.bench.problems import PROBLEMS
-from gpu_gs.bench.runner import Done, Job, environment, run_jobs
+from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
 from gpu_gs.bench.statistics import growth, quantile
 
 BATCH_SIZE = 200
@@ -97,7 +97,7 @@ class Case:
 
 
 def bench_latency(
-    section: LatencySection, contestants: Sequence[str], out: Path, done: Done | None = None
+    section: LatencySection, contestants: Sequence[str], out: Path, progress: Watcher | None = None
 ) -> dict[str, Any]:
     """Seconds of an ask through each contestant, at each number of evaluations known.
 
@@ -105,7 +105,7 @@ def bench_latency(
         section: What is asked.
         contestants: Names of those that take part where they can.
         out: The folder of the results.
-        done: Called after each job.
+        progress: Is told how far it is.
 
     Returns:
         ``rows``: a dict for each case and contestant; ``growth``: one for each problem and contestant. Also written to
@@ -125,7 +125,7 @@ def bench_latency(
         for count in counts
     ]
     before = environment()
-    lines = run_jobs(jobs, out / "latency.jsonl", workers=1, done=done)
+    lines = run_jobs(jobs, out / "latency.jsonl", progress=progress)
     rows = []
     for case, present in cases.items():
         group = [line for line in lines if Case.of(line["job"]) == case]
@@ -145,7 +145,9 @@ def bench_latency(
 def suited(case: Case, contestants: Sequence[str], cuda_only: bool = False) -> list[str]:
     """The contestants that can take part in a case."""
     problem = PROBLEMS[case.problem]
-    present = [name for name in contestants if unsuited(name, problem) is None and not (cuda_only and not on_cuda(name))]
+    present = [
+        name for name in contestants if unsuited(name, problem) is None and not (cuda_only and not on_cuda(name))
+    ]
     return [name for name in present if split(name)[0] not in OTHERS] if case.storage else present
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from gpu_gs.bench.contestants import OTHERS, split
 from gpu_gs.bench.plan import MemorySection
-from gpu_gs.bench.runner import Done, environment, run_jobs
+from gpu_gs.bench.runner import Watcher, environment, run_jobs
 
 
 def bench_memory(
-    section: MemorySection, contestants: Sequence[str], out: Path, done: Done | None = None
+    section: MemorySection, contestants: Sequence[str], out: Path, progress: Watcher | None = None
 ) -> dict[str, Any]:
     """Memory and stored state over many asks with the same evaluations known.
 
@@ -19,7 +19,7 @@ def bench_memory(
         section: What is asked.
         contestants: Names; those that are no strategy are left out.
         out: The folder of the results.
-        done: Called after each job.
+        progress: Is told how far it is.
 
     Returns:
         ``rows``: a dict for each contestant; also written to ``out/memory.json``.
@@ -37,7 +37,7 @@ def bench_memory(
         for contestant in contestants
         if split(contestant)[0] not in OTHERS
     ]
-    lines = run_jobs(jobs, out / "memory.jsonl", workers=1, done=done)
+    lines = run_jobs(jobs, out / "memory.jsonl", progress=progress)
     rows = []
     for line in lines:
         row = {"contestant": line["job"]["contestant"], "n": section.n}
@@ -49,6 +49,12 @@ def bench_memory(
         row |= answer
         row["kb_an_ask"] = 1024 * grown / max(answer["at"][-1] - answer["at"][0], 1)
         rows.append(row)
-    result = {"benchmark": "memory", "environment": environment(), "problem": section.problem, "asks": section.asks, "rows": rows}
+    result = {
+        "benchmark": "memory",
+        "environment": environment(),
+        "problem": section.problem,
+        "asks": section.asks,
+        "rows": rows,
+    }
     (out / "memory.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

@@ -101,7 +101,10 @@ class ArticleSection(ConfigModel):
     )
     trials: Count = Field(default=1_000, ge=2, description="Trials, two metrics each, of fetch_data and lookup_data.")
     repeats: Count = Field(default=5, ge=1, description="Times that each figure is taken.")
-    limit: float = Field(default=600.0, ge=0, description="Seconds after which a figure is not taken again.")
+    threads: tuple[Count, ...] | None = Field(
+        default=None, description="Thread counts to try, the better one counts; null: one and all cores."
+    )
+    limit: float = Field(default=120.0, ge=0, description="Seconds after which a figure is not taken again.")
     seed: StrictInt = Field(default=0, ge=0, description="Seed of the initial points.")
 
 
@@ -155,7 +158,7 @@ class BenchmarkConfig(ConfigModel):
         return tuple(dict.fromkeys(names))
 
     def only(self, problems: Sequence[str]) -> Self:
-        """The same with the cases of these problems alone, of latency and regret.
+        """The same with the cases of these problems alone.
 
         Args:
             problems: Names of problems or of regret cases, such as ``hartmann6-batch4``.
@@ -164,7 +167,7 @@ class BenchmarkConfig(ConfigModel):
             ConfigError: No case is on one of them.
         """
         known = {
-            *(case.problem for case in (self.latency.cases if self.latency else ())),
+            *self.problems,
             *(name for case in (self.regret.cases if self.regret else ()) for name in (case.problem, case.case().name)),
         }
         if wrong := [name for name in problems if name not in known]:
@@ -179,6 +182,8 @@ class BenchmarkConfig(ConfigModel):
         if self.latency is not None:
             cases = tuple(case for case in self.latency.cases if case.problem in wanted)
             changes["latency"] = self.latency.model_copy(update={"cases": cases}) if cases else None
+        if self.memory is not None and self.memory.problem not in wanted:
+            changes["memory"] = None
         if self.regret is not None:
             kept = tuple(case for case in self.regret.cases if {case.problem, case.case().name} & wanted)
             changes["regret"] = self.regret.model_copy(update={"cases": kept}) if kept else None

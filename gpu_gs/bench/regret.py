@@ -14,10 +14,10 @@ from typing import Any
 
 from gpu_gs.bench.cases import Case
 from gpu_gs.bench.contestants import is_ours, short, split, unsuited
-from gpu_gs.bench.entries import progress, suited, validate
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.profiles import on_the_way, performance_profiles, race, summary
-from gpu_gs.bench.runner import environment, run_jobs
+from gpu_gs.bench.executors import Executor
+from gpu_gs.bench.runner import Watcher, environment, run_jobs
 from gpu_gs.bench.statistics import (
     ALPHA,
     MARGIN,
@@ -99,11 +99,12 @@ class Runs:
 
 def bench_regret(
     cases: Sequence[Case],
-    contestants: list[str],
+    contestants: Sequence[str],
     seeds: int,
-    workers: int,
     out: Path,
-    kept: Sequence[Path] = (),
+    executor: Executor | None = None,
+    kept: Traces | None = None,
+    progress: Watcher | None = None,
 ) -> dict[str, Any]:
     """Regret after equal evaluations from the same initial points, and paired tests against the opponents.
 
@@ -111,27 +112,24 @@ def bench_regret(
         cases: What to run; no two of one name.
         contestants: Those to run.
         seeds: Runs of each, with the seeds 0, 1, ...
-        workers: Runs at a time.
         out: The folder of the results.
-        kept: Files with runs made before; those of contestants that are not to run now are taken from there.
+        executor: Where they run; by default one after the other on this machine.
+        kept: Runs made before; those of contestants that are not to run now are taken from there.
+        progress: Is told how far it is.
 
     Returns:
         What ``figures`` does, with ``benchmark`` and ``environment``. Also written to ``out/regret.json``.
-
-    Raises:
-        ConfigError: An unknown name, or a file with runs of other lengths.
     """
-    contestants = validate(list(dict.fromkeys(case.problem for case in cases)), contestants)
     ours = [short(name) for name in contestants]
-    known = {
-        key: trace
-        for path in kept
-        for key, trace in read_traces(path, cases).items()
-        if key[0] not in ours and key[2] < seeds
-    }
-    present = {case.name: suited(case.problem, contestants) for case in cases}
-    jobs = [case.job(contestant, seed) for seed in range(seeds) for case in cases for contestant in present[case.name]]
-    lines = run_jobs(jobs, out / "regret.jsonl", workers=workers, done=progress, forks=True)
+    known = {key: trace for key, trace in (kept or {}).items() if key[0] not in ours and key[2] < seeds}
+    jobs = [
+        case.job(contestant, seed)
+        for seed in range(seeds)
+        for case in cases
+        for contestant in contestants
+        if _fits(contestant, case)
+    ]
+    lines = run_jobs(jobs, out / "regret.jsonl", executor, progress=progress)
     runs = Runs(
         cases,
         list(dict.fromkeys([*ours, *(key[0] for key in known)])),

@@ -215,10 +215,14 @@ def test_each_case_runs_with_the_contestants_that_take_it(monkeypatch, tmp_path)
     monkeypatch.setattr(latency, "run_jobs", answered)
     monkeypatch.setattr(latency.os, "cpu_count", lambda: 2)
     result = latency.bench_latency(section(), ["reference", "fast", "ax-random", "reference@cuda"], tmp_path)
-    ours = {(r["problem"], r["n"], r["batch"], r.get("pending", 0)): r for r in result["rows"] if r["contestant"] == "fast"}
+    ours = {
+        (r["problem"], r["n"], r["batch"], r.get("pending", 0)): r for r in result["rows"] if r["contestant"] == "fast"
+    }
     assert {row["threads"] for row in ours.values()} <= {1, 2}
     met = {case: row["targets"][0]["met"] for case, row in ours.items() if row.get("targets")}
-    assert not met["hartmann6-linear", 50, 1, 0] and met["hartmann6-two", 200, 8, 0] and met["hartmann6-mixed", 200, 1, 0]
+    assert (
+        not met["hartmann6-linear", 50, 1, 0] and met["hartmann6-two", 200, 8, 0] and met["hartmann6-mixed", 200, 1, 0]
+    )
     floor = {row["problem"] for row in result["rows"] if row["contestant"] == "ax-random"}
     assert floor == {"hartmann6", "ackley20"}
     on_gpu_alone = [row["contestant"] for row in result["rows"] if row["n"] == 10_000]

@@ -3,7 +3,7 @@
 import pytest
 
 from gpu_gs.bench.cases import Case
-from gpu_gs.bench.entries import contestants_of
+from gpu_gs.bench.entries import who_takes_part
 from gpu_gs.bench.plan import BenchmarkConfig, load_benchmark
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.config import dump_yaml, presets
@@ -82,7 +82,7 @@ def config(**values):
 
 def test_each_strategy_runs_on_each_device_and_others_once(monkeypatch):
     monkeypatch.setattr("gpu_gs.bench.entries.gpus", lambda: ("A100",))
-    of = lambda **values: contestants_of(config(**values), say=pytest.fail)  # noqa: E731
+    of = lambda **values: who_takes_part(config(**values), say=pytest.fail)[0]  # noqa: E731
     assert of(contestants=["fast", "reference", "random"], devices=["cpu", "cuda"]) == [
         "fast@cpu",
         "fast@cuda",
@@ -97,10 +97,11 @@ def test_each_strategy_runs_on_each_device_and_others_once(monkeypatch):
 def test_a_contestant_on_cuda_is_left_out_with_a_line_where_there_is_no_gpu(monkeypatch):
     monkeypatch.setattr("gpu_gs.bench.entries.gpus", lambda: ())
     said = []
-    assert contestants_of(config(contestants=["fast"], devices=["cpu", "cuda"]), said.append) == ["fast@cpu"]
+    present, _ = who_takes_part(config(contestants=["fast"], devices=["cpu", "cuda"]), said.append)
+    assert present == ["fast@cpu"]
     assert said == ["skipped fast@cuda: there is no usable GPU here (gpu-gs doctor says why)"]
     with pytest.raises(ConfigError, match="none of fast@cuda can take part"):
-        contestants_of(config(contestants=["fast"], devices=["cuda"]), said.append)
+        who_takes_part(config(contestants=["fast"], devices=["cuda"]), said.append)
 
 
 def test_unknown_contestants_and_problems_are_all_named_at_once_with_the_nearest_names():
@@ -109,7 +110,27 @@ def test_unknown_contestants_and_problems_are_all_named_at_once_with_the_nearest
         latency={"cases": [{"problem": "branim", "n": [10]}, {"problem": "hartman6", "n": [10]}]},
     )
     with pytest.raises(ConfigError) as error:
-        contestants_of(wrong, say=pytest.fail)
+        who_takes_part(wrong, say=pytest.fail)
     text = str(error.value)
     for words in ("'branim' is unknown; did you mean 'branin'", "did you mean 'hartmann6'", "did you mean 'fast'"):
         assert words in text
+
+
+def test_problems_whose_package_is_missing_are_left_out_with_a_line(monkeypatch):
+    absent = {"branin": "tables is not installed (pip install 'gpu-gs[tables]')"}
+    monkeypatch.setattr("gpu_gs.bench.entries.missing_problem", absent.get)
+    both = {"cases": [{"problem": "branin", "n": [10]}, {"problem": "levy4", "n": [10]}]}
+    said = []
+    _, left = who_takes_part(config(contestants=["random"], latency=both), said.append)
+    assert left.problems == ("levy4",)
+    assert said == ["skipped branin: tables is not installed (pip install 'gpu-gs[tables]')"]
+    with pytest.raises(ConfigError, match="branin: tables is not installed"):
+        who_takes_part(config(contestants=["random"]), said.append)
+
+
+def test_memory_is_chosen_by_its_problem_too():
+    several = BenchmarkConfig.load(
+        {"memory": {"problem": "levy4"}, "latency": {"cases": [{"problem": "branin", "n": [10]}]}}
+    )
+    assert several.only(["levy4"]).sections == ("memory",)
+    assert several.only(["branin"]).sections == ("latency",)
