@@ -154,7 +154,7 @@ def test_the_thread_count_with_the_smaller_sum_counts():
 def result(tmp_path, monkeypatch):
     """A whole result from made-up answers; the folds of the larger size did not end in time."""
 
-    def run_jobs(jobs, results, workers, done):
+    def run_jobs(jobs, results, *, workers, **how):
         assert workers == 1
         results.parent.mkdir(parents=True, exist_ok=True)
         lines = []
