@@ -37,6 +37,8 @@ def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple
             present.append(name)
     if not present:
         raise ConfigError([f"bench: contestants: none of {', '.join(names)} can take part here"])
+    if config.article is not None and not any(split(name)[0] not in OTHERS for name in present):
+        raise ConfigError(["bench: article: contestants: there is no strategy under Ax among them, such as reference"])
     absent = {name: reason for name in config.problems if (reason := missing_problem(name)) is not None}
     for name, reason in absent.items():
         say(f"skipped {name}: {reason}")

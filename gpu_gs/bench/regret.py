@@ -14,9 +14,9 @@ from typing import Any
 
 from gpu_gs.bench.cases import Case
 from gpu_gs.bench.contestants import is_ours, short, split, unsuited
+from gpu_gs.bench.executors import Executor
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.profiles import on_the_way, performance_profiles, race, summary
-from gpu_gs.bench.executors import Executor
 from gpu_gs.bench.runner import Watcher, environment, run_jobs
 from gpu_gs.bench.statistics import (
     ALPHA,
@@ -33,7 +33,7 @@ from gpu_gs.bench.statistics import (
     seed_means,
     signed_rank,
 )
-from gpu_gs.bench.traces import EVERY, Trace, Traces, agreed, checkpoints, of_lines, packed, read_traces, runs_of
+from gpu_gs.bench.traces import EVERY, Trace, Traces, agreed, checkpoints, of_lines, packed, runs_of
 
 OPPONENTS = {"ax": "reference", "optuna": "optuna"}
 PLANNED_SPREADS = {"problem": 0.6, "pooled": 0.26}

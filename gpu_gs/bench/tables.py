@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gpu_gs.bench.article import article_tables
 from gpu_gs.bench.contestants import label, split
 from gpu_gs.bench.latency import KEPT, MEAN_SHARE, STAGES
 from gpu_gs.bench.traces import agreed
@@ -474,7 +475,12 @@ def _p(value: float | None) -> str:
     return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-TABLES = {"latency": _latency_tables, "memory": _memory_tables, "regret": _regret_tables}
+TABLES = {
+    "latency": _latency_tables,
+    "memory": _memory_tables,
+    "article": article_tables,
+    "regret": _regret_tables,
+}
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from ax.generators.torch.botorch_modular.generator import BoTorchGenerator
 from gpu_gs.bench import article
 from gpu_gs.bench.article import STAGES, article_tables, bench_article, measure, row_of, ways
 from gpu_gs.bench.contestants import build
+from gpu_gs.bench.entries import who_takes_part
+from gpu_gs.bench.plan import ArticleSection, load_benchmark
 from gpu_gs.errors import ConfigError
 
 
@@ -124,12 +126,11 @@ def test_a_limit_that_is_over_leaves_one_ask():
     assert (len(answer["ask"]), len(answer["after"]), len(answer["stages"])) == (1, 1, 1)
 
 
-def test_only_a_strategy_under_ax_is_measured(capsys):
+def test_only_a_strategy_under_ax_is_measured():
     with pytest.raises(ValueError, match="no strategy under Ax"):
         measure(job("stages", "plain", "random"))
     with pytest.raises(ConfigError, match="no strategy under Ax"):
-        bench_article(["random"])
-    assert "skipped random" in capsys.readouterr().err
+        who_takes_part(load_benchmark("article", contestants=["random"]), say=pytest.fail)
 
 
 # ------------------------------------------------------------------------------------------------------------ figures
@@ -154,9 +155,7 @@ def test_the_thread_count_with_the_smaller_sum_counts():
 def result(tmp_path, monkeypatch):
     """A whole result from made-up answers; the folds of the larger size did not end in time."""
 
-    def run_jobs(jobs, results, *, workers, **how):
-        assert workers == 1
-        results.parent.mkdir(parents=True, exist_ok=True)
+    def run_jobs(jobs, results, *, progress):
         lines = []
         for each in jobs:
             if each["part"] == "data":
@@ -171,7 +170,8 @@ def result(tmp_path, monkeypatch):
 
     monkeypatch.setattr(article, "run_jobs", run_jobs)
     monkeypatch.setattr(article, "environment", lambda: {"commit": "1a2b3c4"})
-    return bench_article(["reference", "fast@cpu"], [50, 300], trials=400, repeats=4, threads=[1, 2], out=tmp_path)
+    section = ArticleSection(n=(50, 300), trials=400, repeats=4, threads=(1, 2))
+    return bench_article(section, ["reference", "random", "fast@cpu"], tmp_path)
 
 
 def of_table(result, start):
