@@ -145,13 +145,6 @@ def test_growth_is_between_250_and_2000_and_between_refits_where_every_size_has_
     assert growth_rows(found[:2]) == []
 
 
-def test_by_default_only_contestants_on_cuda_run_at_the_largest_sizes():
-    cases = latency._cases(None, 8, ["reference", "fast@cuda"])
-    assert (200, 8, ["reference", "fast@cuda"]) in cases
-    assert [names for n, _, names in cases if n > 2_000] == [["fast@cuda"]] * 2
-    assert latency._cases([70], 4, ["fast"]) == [(70, 4, ["fast"])]
-
-
 def test_the_markdown_of_a_result_is_tables_of_equal_columns():
     found = list(rows(reference=[20.0], optuna=[2.0], fast=[1.0]).values())
     found.append({"problem": "branin", "d": 2, "n": 250, "batch": 1, "contestant": "fast", "error": "boom"})
@@ -224,7 +217,7 @@ def test_each_case_runs_with_the_contestants_that_take_it(monkeypatch, tmp_path)
         not met["hartmann6-linear", 50, 1, 0] and met["hartmann6-two", 200, 8, 0] and met["hartmann6-mixed", 200, 1, 0]
     )
     floor = {row["problem"] for row in result["rows"] if row["contestant"] == "ax-random"}
-    assert floor == {"hartmann6", "ackley20"}
+    assert floor == {"hartmann6", "ackley20", "constrained-hartmann6", "hartmann6-two"}  # floats in a box
     on_gpu_alone = [row["contestant"] for row in result["rows"] if row["n"] == 10_000]
     assert on_gpu_alone == ["reference@cuda"]
     stored = {row["contestant"] for row in result["rows"] if row.get("storage")}
