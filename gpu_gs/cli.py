@@ -512,16 +512,17 @@ def regret(
 ) -> None:
     """Regret from the same initial points, and paired tests whether it is worse than stock Ax's or Optuna's."""
     from gpu_gs.bench.cases import SUITES, cases_of
-    from gpu_gs.bench.regret import bench_regret
+    from gpu_gs.bench.regret import Kept, bench_regret
     from gpu_gs.bench.tables import show
 
+    cases = cases_of(suite.value, problems, evaluations, initial, batch, pending)
     result = bench_regret(
-        cases_of(suite.value, problems, evaluations, initial, batch, pending),
+        cases,
         contestants or (["fast"] if references else ["fast", "reference"]),
         seeds or SUITES[suite.value].seeds,
         workers,
         out,
-        kept=references or (),
+        Kept.read(references or (), cases),
     )
     if as_json:
         _print_json(result)

@@ -36,7 +36,7 @@ from gpu_gs.bench.statistics import (
 from gpu_gs.bench.traces import EVERY, Trace, Traces, agreed, checkpoints, of_lines, packed, read_traces, runs_of
 
 OPPONENTS = {"ax": "reference", "optuna": "optuna"}
-PLANNED_SPREADS = {"problem": 0.6, "pooled": 0.26}
+PLANNED_SPREADS = {"problem": 0.64, "pooled": 0.26}
 """Spreads of the differences to stock Ax, in decades, that earlier results let expect (``benchmarks/results/regret.json``):
 the median over the problems without Ackley-10, which has hardly any; of the seeds' means over ten problems."""
 POINTS = 30
@@ -97,13 +97,33 @@ class Runs:
         }
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Runs made before."""
+
+    traces: Traces
+
+    @classmethod
+    def read(cls, paths: Sequence[Path], cases: Sequence[Case]) -> "Kept":
+        """From results or raw answers, see ``read_traces``; a run in two of them is that of the later one.
+
+        Raises:
+            ConfigError: A file that is neither, or with runs of other lengths.
+        """
+        return cls({key: trace for path in paths for key, trace in read_traces(path, cases).items()})
+
+    def without(self, contestants: Collection[str], seeds: int) -> Traces:
+        """Those of other contestants, with the first so many seeds."""
+        return {key: trace for key, trace in self.traces.items() if key[0] not in contestants and key[2] < seeds}
+
+
 def bench_regret(
     cases: Sequence[Case],
     contestants: list[str],
     seeds: int,
     workers: int,
     out: Path,
-    kept: Sequence[Path] = (),
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """Regret after equal evaluations from the same initial points, and paired tests against the opponents.
 
@@ -113,22 +133,17 @@ def bench_regret(
         seeds: Runs of each, with the seeds 0, 1, ...
         workers: Runs at a time.
         out: The folder of the results.
-        kept: Files with runs made before; those of contestants that are not to run now are taken from there.
+        kept: Runs made before; those of contestants that are not to run now stand in.
 
     Returns:
         What ``figures`` does, with ``benchmark`` and ``environment``. Also written to ``out/regret.json``.
 
     Raises:
-        ConfigError: An unknown name, or a file with runs of other lengths.
+        ConfigError: An unknown name.
     """
     contestants = validate(list(dict.fromkeys(case.problem for case in cases)), contestants)
     ours = [short(name) for name in contestants]
-    known = {
-        key: trace
-        for path in kept
-        for key, trace in read_traces(path, cases).items()
-        if key[0] not in ours and key[2] < seeds
-    }
+    known = {} if kept is None else kept.without(ours, seeds)
     present = {case.name: suited(case.problem, contestants) for case in cases}
     jobs = [case.job(contestant, seed) for seed in range(seeds) for case in cases for contestant in present[case.name]]
     lines = run_jobs(jobs, out / "regret.jsonl", workers=workers, done=progress, forks=True)
