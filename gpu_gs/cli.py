@@ -522,7 +522,7 @@ def regret(
         seeds or SUITES[suite.value].seeds,
         workers,
         out,
-        Kept.read(references or (), cases),
+        kept=Kept.read(references or (), cases),
     )
     if as_json:
         _print_json(result)

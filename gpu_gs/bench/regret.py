@@ -80,12 +80,14 @@ class Runs:
         return {seed for case in self.cases for seed in self.of[name, case.name]}
 
     def opponent(self, name: str, key: str) -> str | None:
-        """Whom ``against_<key>`` compares the contestant with: the one on the same device, or else the first."""
-        base, device = split(name)
+        """Whom ``against_<key>`` compares the contestant with: the one on the same device, or else the first.
+
+        Without a device in its name stock Ax is on the CPU; ours is compared with it there.
+        """
         rivals = [each for each in self.names if split(each)[0] == OPPONENTS[key]]
-        if base == OPPONENTS[key] or not rivals:
+        if name in rivals or not rivals:
             return None
-        return next((each for each in rivals if split(each)[1] == device), rivals[0])
+        return next((each for each in rivals if _device(each) == _device(name)), rivals[0])
 
     def differences(self, name: str, opponent: str, case: Case) -> dict[int, float]:
         """Decades from the opponent's final regret to the contestant's, by seed."""
@@ -192,6 +194,10 @@ def figures(runs: Runs) -> dict[str, Any]:
         },
         "traces": packed(runs.traces, runs.cases),
     }
+
+
+def _device(name: str) -> str:
+    return (split(name)[1] or "cpu").partition(":")[0]
 
 
 def _fits(name: str, case: Case) -> bool:

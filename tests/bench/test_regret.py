@@ -296,6 +296,8 @@ def test_each_contestant_meets_stock_ax_on_its_own_device():
     assert [runs.opponent(name, "ax") for name in names] == [
         "reference@cuda", "reference@cpu", None, None, "reference@cpu", "reference@cpu",
     ]  # fmt: skip
+    plain = Runs([], ["reference@cuda", "reference", "fast@cpu", "fast@cuda:1"], {}, 1)
+    assert [plain.opponent(name, "ax") for name in ("fast@cpu", "fast@cuda:1")] == ["reference", "reference@cuda"]
     assert runs.opponent("fast@cuda", "optuna") == "optuna"
     assert runs.opponent("optuna", "optuna") is None
 
