@@ -13,8 +13,7 @@ from gpu_gs.bench.latency import bench_latency
 from gpu_gs.bench.memory import bench_memory
 from gpu_gs.bench.plan import BenchmarkConfig
 from gpu_gs.bench.progress import Progress
-from gpu_gs.bench.regret import bench_regret
-from gpu_gs.bench.traces import Traces, read_traces
+from gpu_gs.bench.regret import Kept, bench_regret
 from gpu_gs.config import dump_yaml
 
 
@@ -41,9 +40,7 @@ def run_benchmark(
     contestants, config = who_takes_part(config, say)
     regret = config.regret
     cases = [] if regret is None else [case.case() for case in regret.cases]
-    kept: Traces = {}
-    for path in () if regret is None else regret.references:
-        kept |= read_traces(Path(path), cases)
+    kept = Kept.read([Path(path) for path in regret.references] if regret else [], cases)
     out.mkdir(parents=True, exist_ok=True)
     (out / "benchmark.yaml").write_text(dump_yaml(config), encoding="utf-8")
     results: dict[str, dict[str, Any]] = {}

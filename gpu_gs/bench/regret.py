@@ -33,10 +33,10 @@ from gpu_gs.bench.statistics import (
     seed_means,
     signed_rank,
 )
-from gpu_gs.bench.traces import EVERY, Trace, Traces, agreed, checkpoints, of_lines, packed, runs_of
+from gpu_gs.bench.traces import EVERY, Trace, Traces, agreed, checkpoints, of_lines, packed, read_traces, runs_of
 
 OPPONENTS = {"ax": "reference", "optuna": "optuna"}
-PLANNED_SPREADS = {"problem": 0.6, "pooled": 0.26}
+PLANNED_SPREADS = {"problem": 0.64, "pooled": 0.26}
 """Spreads of the differences to stock Ax, in decades, that earlier results let expect (``benchmarks/results/regret.json``):
 the median over the problems without Ackley-10, which has hardly any; of the seeds' means over ten problems."""
 POINTS = 30
@@ -80,12 +80,14 @@ class Runs:
         return {seed for case in self.cases for seed in self.of[name, case.name]}
 
     def opponent(self, name: str, key: str) -> str | None:
-        """Whom ``against_<key>`` compares the contestant with: the one on the same device, or else the first."""
-        base, device = split(name)
+        """Whom ``against_<key>`` compares the contestant with: the one on the same device, or else the first.
+
+        Without a device in its name stock Ax is on the CPU; ours is compared with it there.
+        """
         rivals = [each for each in self.names if split(each)[0] == OPPONENTS[key]]
-        if base == OPPONENTS[key] or not rivals:
+        if name in rivals or not rivals:
             return None
-        return next((each for each in rivals if split(each)[1] == device), rivals[0])
+        return next((each for each in rivals if _device(each) == _device(name)), rivals[0])
 
     def differences(self, name: str, opponent: str, case: Case) -> dict[int, float]:
         """Decades from the opponent's final regret to the contestant's, by seed."""
@@ -97,13 +99,33 @@ class Runs:
         }
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Runs made before."""
+
+    traces: Traces
+
+    @classmethod
+    def read(cls, paths: Sequence[Path], cases: Sequence[Case]) -> "Kept":
+        """From results or raw answers, see ``read_traces``; a run in two of them is that of the later one.
+
+        Raises:
+            ConfigError: A file that is neither, or with runs of other lengths.
+        """
+        return cls({key: trace for path in paths for key, trace in read_traces(path, cases).items()})
+
+    def without(self, contestants: Collection[str], seeds: int) -> Traces:
+        """Those of other contestants, with the first so many seeds."""
+        return {key: trace for key, trace in self.traces.items() if key[0] not in contestants and key[2] < seeds}
+
+
 def bench_regret(
     cases: Sequence[Case],
     contestants: Sequence[str],
     seeds: int,
     out: Path,
     executor: Executor | None = None,
-    kept: Traces | None = None,
+    kept: Kept | None = None,
     progress: Watcher | None = None,
 ) -> dict[str, Any]:
     """Regret after equal evaluations from the same initial points, and paired tests against the opponents.
@@ -121,7 +143,7 @@ def bench_regret(
         What ``figures`` does, with ``benchmark`` and ``environment``. Also written to ``out/regret.json``.
     """
     ours = [short(name) for name in contestants]
-    known = {key: trace for key, trace in (kept or {}).items() if key[0] not in ours and key[2] < seeds}
+    known = {} if kept is None else kept.without(ours, seeds)
     jobs = [
         case.job(contestant, seed)
         for seed in range(seeds)
@@ -175,6 +197,10 @@ def figures(runs: Runs) -> dict[str, Any]:
         },
         "traces": packed(runs.traces, runs.cases),
     }
+
+
+def _device(name: str) -> str:
+    return (split(name)[1] or "cpu").partition(":")[0]
 
 
 def _fits(name: str, case: Case) -> bool:

@@ -297,11 +297,19 @@ def _ran(rows: list[dict[str, Any]]) -> list[str]:
         facts = agreed(row["run"] for row in rows if row["contestant"] == name and row.get("run"))
         threads = facts.get("threads")
         known = [f"commit {facts['commit']}"] if facts.get("commit") else []
-        known += [str(facts[key]) for key in ("machine", "device") if facts.get(key)]
+        known += [_machine(facts["machine"])] if facts.get("machine") else []
+        known += [facts["device"]] if facts.get("device") else []
         known += [f"{threads} thread{'s' if threads > 1 else ''}"] if threads else []
         if known:
             lines.setdefault(", ".join(known), []).append(label(name))
     return [f"{', '.join(names)}: {words}." for words, names in lines.items()]
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    cores = f"{machine['cores']} cores" if machine.get("cores") else ""
+    return ", ".join(
+        filter(None, [machine.get("processor") or machine.get("machine"), cores, *machine.get("gpus", ())])
+    )
 
 
 def _compared_table(result: dict[str, Any]) -> Table:

@@ -10,6 +10,7 @@ import json
 import statistics as st
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,13 @@ def runs_of(traces: Traces, contestant: str, case: str) -> dict[int, Trace]:
 
 
 def agreed(facts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all of these say alike; not when they ran."""
+    """What all of these say alike; not when they ran, nor with which seed."""
     first, *others = list(facts) or [{}]
-    return {key: value for key, value in first.items() if key != "at" and all(x.get(key) == value for x in others)}
+    return {
+        key: value
+        for key, value in first.items()
+        if key not in ("at", "seed") and all(x.get(key) == value for x in others)
+    }
 
 
 def checkpoints(initial: int, evaluations: int) -> list[int]:
@@ -122,7 +127,7 @@ def of_lines(lines: Iterable[Mapping[str, Any]], kept: bool = False) -> Iterator
             at=at,
             regrets=tuple(regret[count - 1] for count in at),
             seconds=st.median(answer["seconds"]) if answer["seconds"] else 0.0,
-            elapsed=_elapsed(case, answer["seconds"], at),
+            elapsed=_elapsed(case, answer, at),
             objective=_objective(case, answer.get("objective_seconds"), at),
             kept=kept,
             ran={"threads": job["threads"], **line.get("run", {})},
@@ -130,15 +135,21 @@ def of_lines(lines: Iterable[Mapping[str, Any]], kept: bool = False) -> Iterator
         yield (short(job["contestant"]), case.name, job["seed"]), trace
 
 
-def _elapsed(case: Case, seconds: Sequence[float], at: Sequence[int]) -> tuple[float, ...] | None:
-    """From the seconds of each round that asked, a candidate; what such a round does not time, its tell, is not much."""
+def _elapsed(case: Case, answer: Mapping[str, Any], at: Sequence[int]) -> tuple[float, ...] | None:
+    """Values told together come together, after all that was asked and told until then."""
     rounds = schedule(case)
-    if len(seconds) != sum(asked > 0 for asked, _ in rounds):
+    if len(answer.get("strategy_seconds", ())) == case.evaluations - case.initial:
+        each = iter(answer["strategy_seconds"])
+        spent = [sum(islice(each, told)) for _, told in rounds]
+    elif len(answer["seconds"]) == sum(asked > 0 for asked, _ in rounds):
+        # Older answers: a candidate's share of each round that asked. A round that only told was not timed.
+        each = iter(answer["seconds"])
+        spent = [asked * next(each) if asked else 0.0 for asked, _ in rounds]
+    else:
         return None
-    each, total, known = iter(seconds), 0.0, [0.0]
-    for asked, told in rounds:
-        total += asked * next(each) if asked else 0.0
-        known += [total] * told
+    known = [0.0]
+    for seconds, (_, told) in zip(accumulate(spent), rounds, strict=True):
+        known += [seconds] * told
     return tuple(known[count - case.initial] for count in at)
 
 

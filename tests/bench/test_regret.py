@@ -10,13 +10,14 @@ from scipy import stats
 from gpu_gs.bench.cases import KINDS, SUITES, Case, cases_of
 from gpu_gs.bench.contestants import unsuited
 from gpu_gs.bench.problems import PROBLEMS
-from gpu_gs.bench.regret import Runs, as_json, bench_regret, figures
+from gpu_gs.bench.regret import Kept, Runs, as_json, bench_regret, figures
 from gpu_gs.bench.statistics import holm, signed_rank
 from gpu_gs.bench.tables import markdown, show
 from gpu_gs.bench.traces import of_lines, read_traces, schedule
 from gpu_gs.errors import ConfigError
 
 EVALUATIONS, INITIAL, SEEDS = 7, 5, 6
+MACHINE = {"machine": "x86_64", "processor": "Fast", "cores": 2, "gpus": []}
 
 
 def write_runs(path, contestant, problems, final, seeds=SEEDS, evaluations=EVALUATIONS):
@@ -35,7 +36,7 @@ def cases(problems):
 
 
 def run(problems, out, kept, contestants=(), seeds=SEEDS):
-    return bench_regret(cases(problems), list(contestants), seeds, 1, out, kept=kept)
+    return bench_regret(cases(problems), list(contestants), seeds, 1, out, Kept.read(kept, cases(problems)))
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def lines_of(case, contestant, seeds, ask, steepness, **run):
         rounds = [x for x in schedule(case) if x[0]]
         answer = {"regret": [float(x) for x in regret], "seconds": [ask] * len(rounds)}
         answer["objective_seconds"] = [0.5] * (case.evaluations - case.initial)
-        run = {"commit": "abc1234", "machine": "box", "device": "cpu", "config": "c0ffee", **run}
+        run = {"commit": "abc1234", "machine": MACHINE, "device": "cpu", "config": "c0ffee", **run}
         lines.append({"job": case.job(contestant, seed), "answer": answer, "run": {**run, "at": f"second {seed}"}})
     return lines
 
@@ -225,7 +226,7 @@ def test_p_values_are_adjusted_for_the_problems_on_which_two_meet(result):
 
 
 def test_rows_carry_what_all_their_runs_ran_on(result):
-    ran = {"commit": "abc1234", "machine": "box", "device": "cpu", "config": "c0ffee", "threads": 1}
+    ran = {"commit": "abc1234", "machine": MACHINE, "device": "cpu", "config": "c0ffee", "threads": 1}
     assert all(row["run"] == ran for row in result["rows"] if "median" in row)
     case = KINDS[0]
     lines = [*lines_of(case, "fast", 1, 0.1, 0.3), *lines_of(case, "fast", 2, 0.1, 0.3, commit="def5678")[1:]]
@@ -255,7 +256,14 @@ def test_tables_show_everything_in_170_columns(result, capsys):
     out = capsys.readouterr().out
     assert "…" not in out
     assert max(map(len, out.splitlines())) <= 170
-    for words in ("failed", "p adjusted", "strategy s", "sooner", "Planned:", "commit abc1234, box, cpu, 1 thread"):
+    for words in (
+        "failed",
+        "p adjusted",
+        "strategy s",
+        "sooner",
+        "Planned:",
+        "commit abc1234, Fast, 2 cores, cpu, 1 thread",
+    ):
         assert words in out, words
 
 
@@ -288,6 +296,8 @@ def test_each_contestant_meets_stock_ax_on_its_own_device():
     assert [runs.opponent(name, "ax") for name in names] == [
         "reference@cuda", "reference@cpu", None, None, "reference@cpu", "reference@cpu",
     ]  # fmt: skip
+    plain = Runs([], ["reference@cuda", "reference", "fast@cpu", "fast@cuda:1"], {}, 1)
+    assert [plain.opponent(name, "ax") for name in ("fast@cpu", "fast@cuda:1")] == ["reference", "reference@cuda"]
     assert runs.opponent("fast@cuda", "optuna") == "optuna"
     assert runs.opponent("optuna", "optuna") is None
 

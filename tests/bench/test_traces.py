@@ -58,6 +58,17 @@ def test_seconds_of_an_ask_count_for_all_its_candidates():
     assert trace.elapsed == (0.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 13.0, 13.0)
 
 
+def test_seconds_of_each_evaluation_count_when_its_value_is_told_with_the_others():
+    descending = [float(x) for x in range(12, 0, -1)]
+    each = [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 4.0, 4.0]
+    trace = only([line(BATCHES, descending, [1.0, 2.0, 4.0], strategy_seconds=each)])
+    assert trace.elapsed == (0.0, 3.0, 3.0, 3.0, 9.0, 9.0, 9.0, 17.0, 17.0)
+    # With other trials pending the last tells are in it too.
+    each = [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.5, 0.5]
+    trace = only([line(PENDING, descending, [1.0, 2.0, 2.0, 2.0, 2.0, 2.0], strategy_seconds=each)])
+    assert trace.elapsed == (0.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 13.5, 14.0)
+
+
 def test_times_of_another_number_of_rounds_are_not_known():
     trace = only([line(SEQUENTIAL, [1.0] * 25, [1.0], objective_seconds=[1.0])])
     assert trace.elapsed is trace.objective is trace.elapsed_at(10) is trace.objective_at(10) is None
