@@ -1,7 +1,6 @@
-"""Who and what takes part in a benchmark, and the lines that say how far it is."""
+"""Who and what takes part in a benchmark."""
 
 import sys
-from typing import Any
 
 from gpu_gs.bench.contestants import missing, problems_with, short, unsuited
 from gpu_gs.bench.problems import PROBLEMS
@@ -45,17 +44,3 @@ def suited(problem: str, contestants: list[str]) -> list[str]:
         else:
             present.append(name)
     return present
-
-
-def progress(finished: int, total: int, line: dict[str, Any]) -> None:
-    """A line on stderr for each job."""
-    job = line["job"]
-    state = "failed" if "error" in line else "done"
-    where = f"n={job['n']}" if "n" in job else f"seed {job['seed']}"
-    if job.get("batch", 1) > 1:
-        where += f", {job['batch']} at once"
-    if job.get("pending", 0):
-        where += f", {job['pending']} pending"
-    threads = f"{job['threads']} thread{'s' if job['threads'] > 1 else ''}"
-    print(f"[{finished}/{total}] {job['contestant']} {job['problem']} {where}, {threads}: {state}", file=sys.stderr)
-    sys.stderr.flush()

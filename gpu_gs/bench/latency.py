@@ -15,8 +15,9 @@ from typing import Any
 
 from gpu_gs.bench.contestants import is_ours, on_cuda, short
 from gpu_gs.bench.curves import draw
-from gpu_gs.bench.entries import progress, suited, validate
+from gpu_gs.bench.entries import suited, validate
 from gpu_gs.bench.problems import PROBLEMS
+from gpu_gs.bench.progress import Progress
 from gpu_gs.bench.runner import Job, environment, gpus, run_jobs
 from gpu_gs.bench.statistics import growth, quantile
 
@@ -160,7 +161,8 @@ def bench_latency(
         for count in counts
     ]
     before = environment()
-    lines = run_jobs(jobs, out / "latency.jsonl", workers=1, done=progress)
+    with Progress() as progress:
+        lines = run_jobs(jobs, out / "latency.jsonl", workers=1, progress=progress)
     rows = []
     for case, present in cases:
         group = [line for line in lines if Case.of(line["job"]) == case]

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench.entries import progress, validate
+from gpu_gs.bench.entries import validate
+from gpu_gs.bench.progress import Progress
 from gpu_gs.bench.runner import environment, run_jobs
 
 
@@ -27,7 +28,8 @@ def bench_memory(contestants: list[str], problem: str, n: int, asks: int, seed: 
         }
         for contestant in contestants
     ]
-    lines = run_jobs(jobs, out / "memory.jsonl", workers=1, done=progress)
+    with Progress() as progress:
+        lines = run_jobs(jobs, out / "memory.jsonl", workers=1, progress=progress)
     rows = []
     for line in lines:
         row = {"contestant": line["job"]["contestant"], "n": n}

@@ -13,8 +13,9 @@ from typing import Any
 
 from gpu_gs.bench.cases import Case
 from gpu_gs.bench.contestants import short, unsuited
-from gpu_gs.bench.entries import progress, suited, validate
+from gpu_gs.bench.entries import suited, validate
 from gpu_gs.bench.problems import PROBLEMS
+from gpu_gs.bench.progress import Progress
 from gpu_gs.bench.runner import environment, read_results, run_jobs
 from gpu_gs.bench.statistics import log_difference, of_differences, pooled, quantile
 from gpu_gs.errors import ConfigError
@@ -80,7 +81,8 @@ def bench_regret(
     }
     present = {case.name: suited(case.problem, contestants) for case in cases}
     jobs = [case.job(contestant, seed) for seed in range(seeds) for case in cases for contestant in present[case.name]]
-    lines = run_jobs(jobs, out / "regret.jsonl", workers=workers, done=progress, forks=True)
+    with Progress() as progress:
+        lines = run_jobs(jobs, out / "regret.jsonl", workers=workers, progress=progress, forks=True)
     traces: Traces = {**known, **dict(_of_lines(lines))}
     names = list(dict.fromkeys([*ours, *(key[0] for key in known)]))
     errors = {(Case.of(x["job"]).name, short(x["job"]["contestant"])): x["error"] for x in lines if "error" in x}
