@@ -134,3 +134,13 @@ def test_memory_is_chosen_by_its_problem_too():
     )
     assert several.only(["levy4"]).sections == ("memory",)
     assert several.only(["branin"]).sections == ("latency",)
+
+
+def test_two_contestants_of_one_name_are_refused(tmp_path):
+    files = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "mine.yaml")
+        files[-1].write_text("preset: fast\n")
+    with pytest.raises(ConfigError, match="two are called 'mine'"):
+        who_takes_part(config(contestants=[str(file) for file in files]), say=pytest.fail)

@@ -12,76 +12,10 @@ from threading import Semaphore
 
 import pytest
 
-from gpu_gs.bench.cases import Case
-from gpu_gs.bench.entries import validate
-from gpu_gs.bench.latency import bench_latency
-from gpu_gs.bench.memory import bench_memory
 from gpu_gs.bench.provenance import record
-from gpu_gs.bench.regret import bench_regret
 from gpu_gs.bench.runner import read_results, run_jobs
-from gpu_gs.bench.tables import show
 from gpu_gs.errors import ConfigError, TaskError
 from tests.bench.processes import IN_PROC, children_of, runs, wait_for
-
-
-def test_latency_against_stock_ax(tmp_path, capsys):
-    result = bench_latency(
-        ["branin"], [8], ["fast@cpu", "reference", "ax-random"], asks=2, threads=[1], out=tmp_path, batch=1
-    )
-    fast, reference, floor = result["rows"]
-    assert fast["against"]["ax"]["median"] == pytest.approx(reference["median"] / fast["median"])
-    assert fast["fit_decisions"] == {"warm": 2}
-    assert fast["refit_share"] == 1.0
-    assert sum(fast["stages_mean"].values()) == pytest.approx(fast["mean"])
-    assert fast["best_parameterization"] > 0
-    assert floor["median"] < reference["median"]
-    assert json.loads((tmp_path / "latency.json").read_text())["rows"] == result["rows"]
-    assert (tmp_path / "latency.svg").exists()
-    show(result, stages=True)
-    assert "stock Ax" in capsys.readouterr().out
-
-
-def test_several_candidates_at_once_a_limit_and_a_contestant_that_crashes(tmp_path, capsys):
-    broken = tmp_path / "broken.yaml"
-    broken.write_text("preset: fast\nno_such_key: 1\n")
-    result = bench_latency(
-        ["branin"], [8], ["fast", str(broken)], asks=9, threads=[1], out=tmp_path / "out", batch=2, limit=0.0
-    )
-    fast, crashed = result["rows"]
-    assert (fast["batch"], fast["asks"], fast["asks_wanted"]) == (2, 3, 9)
-    assert sum(fast["fit_decisions"].values()) == 6
-    assert crashed["contestant"] == "broken"
-    assert "no_such_key" in crashed["error"]
-    show(result)
-    shown = capsys.readouterr()
-    assert "3 of 9" in shown.out and "failed" in shown.out
-    assert "no_such_key" in shown.err
-
-
-def test_regret_of_paired_runs_from_the_same_initial_points(tmp_path, capsys):
-    result = bench_regret([Case("branin", 7, 5)], ["random", "fast"], seeds=2, workers=2, out=tmp_path)
-    random, fast = result["rows"]
-    assert random["failed"] == fast["failed"] == 0
-    lines = list(read_results(tmp_path / "regret.jsonl"))
-    starts = {}
-    for line in lines:
-        trace = line["answer"]["regret"]
-        assert len(trace) == 7
-        assert trace == sorted(trace, reverse=True)
-        starts.setdefault(line["job"]["seed"], set()).add(tuple(trace[:5]))
-    assert {len(group) for group in starts.values()} == {1}
-    show(result)
-    assert "random" in capsys.readouterr().out
-
-
-def test_memory_gives_points_up_and_reports_the_state(tmp_path, capsys):
-    result = bench_memory(["fast"], "branin", n=8, asks=20, seed=0, out=tmp_path)
-    (row,) = result["rows"]
-    assert row["at"][-1] == 20
-    assert 0 < row["state_bytes"][-1] < 2048
-    assert row["resident_mb"][-1] > 50
-    show(result)
-    assert "fast" in capsys.readouterr().out
 
 
 def job(seed, **more):
@@ -298,19 +232,3 @@ def test_an_interruption_ends_what_runs_and_leaves_readable_results(tmp_path, by
     watcher = Watcher()
     run_jobs([job(0), job(1), job(4)], results, progress=watcher)
     assert watcher.begun == [4]
-
-
-def test_two_contestants_of_one_name_are_refused(tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "mine.yaml").write_text("preset: fast\n")
-    with pytest.raises(ConfigError, match="two are called 'mine'"):
-        validate(["branin"], [str(tmp_path / folder / "mine.yaml") for folder in ("a", "b")])
-
-
-def test_unknown_names_are_all_named_with_the_nearest():
-    with pytest.raises(ConfigError) as caught:
-        validate(["hartman6"], ["fsat", "random"])
-    text = "\n".join(caught.value.problems)
-    assert "hartman6" in text and "hartmann6" in text
-    assert "fsat" in text and "fast" in text
