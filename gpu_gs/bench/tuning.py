@@ -300,7 +300,7 @@ def _trained(
 
 
 BOOSTING: dict[str, Parameter] = {
-    "n_estimators": Int(10, 200, log=True),
+    "n_estimators": Int(10, 100, log=True),
     "learning_rate": Float(0.01, 1.0, log=True),
     "max_depth": Int(1, 6),
     "min_samples_leaf": Int(1, 50, log=True),
@@ -325,8 +325,8 @@ PERCEPTRON: dict[str, Parameter] = {
     "learning_rate_init": Float(1e-4, 0.1, log=True),
     "alpha": Float(1e-6, 10.0, log=True),
     "hidden_layer_sizes": Int(8, 128, log=True),
-    "batch_size": Int(16, 256, log=True),
-    "max_iter": Int(5, 50, log=True),
+    "batch_size": Int(32, 256, log=True),
+    "max_iter": Int(5, 40, log=True),
     "activation": Choice(("relu", "tanh", "logistic")),
 }
 
