@@ -20,6 +20,7 @@ from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.utils.common.random import with_rng_seed
 from ax.utils.testing.preference_stubs import get_pbo_experiment
+from botorch.acquisition.multi_objective import parego
 from botorch.utils.multi_objective.hypervolume import Hypervolume
 from botorch.utils.multi_objective.pareto import is_non_dominated
 
@@ -30,6 +31,7 @@ from tests.kinds.helpers import (
     Outcomes,
     Parameters,
     advance,
+    assert_as_good_as_random,
     assert_as_good_as_stock,
     assert_by_the_model,
     attach,
@@ -99,6 +101,7 @@ SEVERAL = {
     "two and an outcome constraint": ("-a, -b", ["c <= 0.7"], ["a", "b", "c"]),
     "three": ("-a, -b, -c", [], ["a", "b", "c"]),
     "three with thresholds": ("-a, -b, -c", ["a <= 1.0", "b <= 1.0", "c <= 1.0"], ["a", "b", "c"]),
+    "two, one of them scalarized": ("-a - 0.5*b, -c", [], ["a", "b", "c"]),
 }
 
 
@@ -111,6 +114,15 @@ def test_the_candidate_for_several_objectives_is_good(kind):
     assert_by_the_model(client, 1)
     (next_one,) = candidate(client)
     assert_as_good_as_stock(client, next_one)
+
+
+def test_the_candidate_for_four_objectives_is_good():
+    """Beside random points: stock Ax's optimizer takes half a minute."""
+    names = NAMES[:4]
+    client = client_for(objective=", ".join(f"-{name}" for name in names), **MODEL_FIRST)
+    attach(client, points(9), rippled(*names))
+    (next_one,) = candidate(client)
+    assert_as_good_as_random(client, next_one, points(200, seed=1))
 
 
 def test_thresholds_relative_to_a_baseline():
@@ -136,6 +148,29 @@ def test_from_five_objectives_on_the_hypervolume_gives_way_to_random_scalarizati
     assert_by_the_model(client, 1)
     assert all(0 <= value <= 1 for value in asked.values())
     assert ("ParEGO" in timings(client)["acquisition"].iloc[-1]) == (count >= 5)
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_the_candidate_for_five_objectives_or_more_is_good_by_the_same_scalarization(count, monkeypatch):
+    weights = torch.linspace(1, 2, count, dtype=torch.double)
+    monkeypatch.setattr(parego, "sample_simplex", lambda **kwargs: weights / weights.sum())
+    names = NAMES[:count]
+    client = client_for(objective=", ".join(f"-{name}" for name in names), **MODEL_FIRST)
+    attach(client, points(9), rippled(*names))
+    (next_one,) = candidate(client)
+    assert_as_good_as_stock(client, next_one)
+
+
+def test_parameter_changes_are_simplified_as_in_stock_ax():
+    """y does not matter, so it stays at the value of the status quo."""
+    client = client_for(objective="-a", **MODEL_FIRST, simplify_parameter_changes=True)
+    function = lambda p: {"a": (p["x"] - 0.3) ** 2}  # noqa: E731
+    client.complete_trial(client.attach_baseline({"x": 0.5, "y": 0.5}), function({"x": 0.5}))
+    attach(client, points(9), function)
+    (asked,) = advance(client, 1, function)
+    assert_by_the_model(client, 1)
+    assert asked["y"] == 0.5 and abs(asked["x"] - 0.3) < 0.1
+    assert "optimizer: simplify_parameter_changes" in reasons(client)
 
 
 def test_the_front_after_a_dozen_trials_is_not_clearly_worse_than_that_of_stock_ax():
@@ -203,3 +238,5 @@ def test_a_learned_preference_is_optimized_by_a_node_with_transforms_that_allow_
     assert_by_the_model(client, 2)
     assert all(0 <= value <= 1 for point in asked for value in point.values())
     assert "a learned objective" in reasons(client)
+    (next_one,) = candidate(client)
+    assert_as_good_as_stock(client, next_one, transforms=[UnitX])

@@ -61,6 +61,7 @@ MODULES = [
             "report_utils",
         )
     ),
+    "ax.orchestration.tests.test_orchestrator",
     "ax.api.tests.test_client",
     "ax.api.utils.tests.test_generation_strategy_dispatch",
 ]
