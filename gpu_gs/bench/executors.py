@@ -20,7 +20,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
-from gpu_gs.bench.provenance import config_hash, device_of, installed, python_of, record
+from gpu_gs.bench.contestants import python_of
+from gpu_gs.bench.provenance import config_hash, device_of, installed, record
 from gpu_gs.bench.worker import ending, tail
 from gpu_gs.errors import ConfigError
 

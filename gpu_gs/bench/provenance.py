@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench import contestants
-from gpu_gs.bench.contestants import OTHERS, on_cuda, split
+from gpu_gs.bench.contestants import OTHERS, on_cuda, python_of, split
 
 PACKAGES = (
     "gpu-gs",
@@ -55,12 +54,6 @@ def record(job: Mapping[str, Any]) -> dict[str, Any]:
         "seed": job.get("seed"),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def python_of(contestant: str) -> str | None:
-    """The interpreter of the contestant's own environment; None for ours."""
-    find = getattr(contestants, "python_of", None)
-    return None if find is None else find(contestant)
 
 
 @functools.cache

@@ -52,15 +52,8 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
     contestant = build(job["contestant"])
     with tempfile.TemporaryDirectory() as folder:
         if job.get("storage", False):
-            _store(contestant, Path(folder) / "experiment.sqlite")
+            contestant.store(Path(folder) / "experiment.sqlite")
         return _latency(job, contestant)
-
-
-def _store(contestant: Contestant, path: Path) -> None:
-    store = getattr(contestant, "store", None)
-    if store is None:
-        raise NotImplementedError(f"{type(contestant).__name__} stores nothing")
-    store(path)
 
 
 def _latency(job: Mapping[str, Any], contestant: Contestant) -> dict[str, Any]:

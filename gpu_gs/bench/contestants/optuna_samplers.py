@@ -91,8 +91,8 @@ def _distribution(parameter: Parameter) -> Any:
             return IntDistribution(0, len(parameter.values) - 1)  # the place in the order
         return CategoricalDistribution(parameter.values)
     if isinstance(parameter, Float):
-        return FloatDistribution(parameter.low, parameter.high)
-    return IntDistribution(parameter.low, parameter.high)
+        return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+    return IntDistribution(parameter.low, parameter.high, log=parameter.log)
 
 
 def _told(parameter: Parameter, value: Any) -> Any:

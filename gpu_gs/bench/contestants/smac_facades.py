@@ -19,7 +19,7 @@ from gpu_gs.bench.spaces import Choice, Float, Parameter, Point
 class SmacContestant(Contestant):
     """A facade of SMAC3, asked and told."""
 
-    takes = frozenset({"integers or choices", "several objectives"})
+    takes = frozenset({"integers or choices", "log scales", "several objectives"})
 
     @abstractmethod
     def facade(self) -> Any:
@@ -114,7 +114,7 @@ def _hyperparameter(name: str, parameter: Parameter) -> Any:
             return OrdinalHyperparameter(name, parameter.values)
         return CategoricalHyperparameter(name, parameter.values)
     kind = FloatHyperparameter if isinstance(parameter, Float) else IntegerHyperparameter
-    return kind(name, (parameter.low, parameter.high))
+    return kind(name, (parameter.low, parameter.high), log=parameter.log)
 
 
 def _of_kind(parameter: Parameter, value: Any) -> Any:
