@@ -436,7 +436,7 @@ def bench(
         typer.Argument(
             metavar="[BENCHMARK]",
             help="A benchmark's YAML file, or the name of a shipped one: smoke, latency, regret, kinds, hpo, article, "
-            "devices, memory.",
+            "devices, memory. With --setup, contestants.",
             show_default=False,
         ),
     ] = None,
@@ -476,7 +476,9 @@ def bench(
     setup: Annotated[
         bool,
         typer.Option(
-            "--setup", help="Only install contestants that need an environment of their own: all, or --contestants."
+            "--setup",
+            help="Only install what contestants need that gpu_gs does not, into environments of their own: of "
+            "those named, or of all.",
         ),
     ] = False,
     stages: Annotated[bool, typer.Option("--stages", help="Also print where the time of an ask goes.")] = False,
@@ -487,7 +489,7 @@ def bench(
     if setup:
         from gpu_gs.bench.contestants import setup as set_up
 
-        set_up(names, _say)
+        set_up([*([] if source is None else _split([source])), *names], _say)
         return
     if source is None:
         from gpu_gs.config import presets

@@ -223,6 +223,10 @@ def load_benchmark(
     overrides: dict[str, Any] = {}
     if contestants:
         overrides["contestants"] = list(contestants)
+    if wrong := [device for device in devices if not DEVICE_PATTERN.fullmatch(device)]:
+        raise ConfigError(
+            [f"bench: --device: {device!r} is no device; allowed: {', '.join(ALLOWED_DEVICES)}" for device in wrong]
+        )
     if devices:
         overrides["devices"] = list(devices)
     config = load_config(BenchmarkConfig, source, set_values=set_values, overrides=overrides)
