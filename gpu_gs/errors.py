@@ -28,6 +28,10 @@ class TaskError(GpuGsError, RuntimeError):
     """A run cannot start or go on: its objective, folder or journal is unusable."""
 
 
+class EnvironmentSetupError(GpuGsError, RuntimeError):
+    """What a rival of a benchmark needs could not be installed; the message says of each which step failed and how."""
+
+
 class GpuGsWarning(UserWarning):
     """Base class of all warnings issued by gpu_gs."""
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_gs
-from gpu_gs.errors import GpuGsError
+from gpu_gs.errors import EnvironmentSetupError
 
 VARIABLE = "GPU_GS_ENVIRONMENTS"
 """Names the folder of all environments, in place of the user's cache."""
@@ -35,12 +35,8 @@ LAYER = "gpu_gs.pth"
 SHARED = ("torch",)
 """Packages of ours that an environment may not have in another version: torch alone is larger than all else."""
 
-SHOWN_LINES = 8
+SHOWN_LINES = 12
 """Of what pip says, in an error."""
-
-
-class EnvironmentSetupError(GpuGsError, RuntimeError):
-    """An environment could not be set up; the message says of each which step failed and how."""
 
 
 def environments_dir() -> Path:
@@ -181,7 +177,7 @@ class Environment:
         except OSError as error:
             raise EnvironmentSetupError(f"{self.name}: {what}: {error}") from error
         if process.returncode != 0:
-            said = (process.stdout + process.stderr).strip().splitlines()[-SHOWN_LINES:]
+            said = [line for line in (process.stdout + process.stderr).splitlines() if line.strip()][-SHOWN_LINES:]
             raise EnvironmentSetupError("\n  ".join([f"{self.name}: {what} failed in {self.folder}:", *said]))
         return process.stdout
 

@@ -1,11 +1,39 @@
 """Names of contestants, and that each asks for as many points as wanted inside its space; what stock Ax is told."""
 
+import importlib
+import json
+import re
+import subprocess
+
 import numpy as np
 import pytest
 from ax.core.types import ComparisonOp
 
-from gpu_gs.bench.contestants import build, is_ours, label, missing, on_cuda, problems_with, short, split, unsuited
+from gpu_gs.bench import worker
+from gpu_gs.bench.contestants import (
+    Entry,
+    RandomContestant,
+    build,
+    colour,
+    is_ours,
+    label,
+    missing,
+    names,
+    on_cuda,
+    problems_with,
+    python_of,
+    registry,
+    setup,
+    short,
+    split,
+    unsuited,
+    versions_of,
+)
+from gpu_gs.bench.contestants.registry import discover
+from gpu_gs.bench.environments import Environment
 from gpu_gs.bench.problems import PROBLEMS
+from gpu_gs.config import presets
+from gpu_gs.errors import ConfigError, EnvironmentSetupError
 
 
 @pytest.mark.parametrize(
@@ -13,7 +41,7 @@ from gpu_gs.bench.problems import PROBLEMS
     [
         ("reference", "stock Ax", False, False),
         ("reference@cuda", "stock Ax on CUDA", False, True),
-        ("optuna", "Optuna", False, False),
+        ("optuna", "Optuna GP", False, False),
         ("ax-random", "Ax, random", False, False),
         ("fast", "gpu_gs fast", True, False),
         ("fast@cuda:1", "gpu_gs fast on CUDA:1", True, True),
@@ -48,20 +76,41 @@ def test_a_file_that_would_pass_for_stock_ax_is_refused(tmp_path):
     assert "another name" in problem
 
 
-@pytest.mark.parametrize("name", ["random", "ax-random", "fast@cpu", "optuna"])
-def test_a_contestant_asks_for_several_points_and_takes_their_values(name):
+def points_of(name, problem, seed, **more):
+    """The points that a contestant evaluates, in its own environment if it has one; two at a time, one running."""
+    job = {"kind": "regret", "problem": problem, "contestant": name, "seed": seed, "threads": 1, "batch": 2}
+    job |= {"pending": 1, "initial": 6, "evaluations": 10, **more}
+    if (python := python_of(name)) is None:
+        return worker.regret(job)["points"]
+    process = subprocess.run(
+        [python, "-m", "gpu_gs.bench.worker"], input=json.dumps(job), capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)["points"]
+
+
+@pytest.mark.parametrize("name", ["fast@cpu", *names()])
+def test_a_contestant_asks_for_points_inside_that_depend_on_the_seed_alone(name):
     if reason := missing(name):
         pytest.skip(reason)
-    problem = PROBLEMS["branin"]
-    points = problem.initial_points(6, seed=0)
-    contestant = build(name)
-    contestant.start(problem, 0, points, [problem.true_outcomes(x) for x in points])
-    contestant.tell(first := contestant.ask(), [problem.true_outcomes(x) for x in first])
-    for count in (3, 1):
-        asked = contestant.ask(count)
-        assert len({tuple(x) for x in asked}) == count
-        assert all(problem.space.contains(x) for x in asked)
-        contestant.tell(asked, [problem.true_outcomes(x) for x in asked])
+    found = points_of(name, "branin", 0)
+    assert len({tuple(x) for x in found}) == 4
+    assert all(PROBLEMS["branin"].space.contains(x) for x in found)
+    assert points_of(name, "branin", 1, evaluations=8)[0] != found[0]
+    if name != "xopt":  # it ends its search by the clock
+        assert points_of(name, "branin", 0) == found
+
+
+MIXED = ("ackleymixed", "hartmann6-discrete", "hartmann6-mixed", "constrained-hartmann6", "constrained-branincurrin")
+
+
+@pytest.mark.parametrize("problem", [*MIXED, "branincurrin", "hartmann6-linear"])
+@pytest.mark.parametrize("name", [name for name in names() if name not in ("random", "ax-random")])
+def test_a_contestant_takes_the_kinds_of_problems_that_it_says_it_takes(name, problem):
+    if reason := missing(name) or unsuited(name, PROBLEMS[problem]):
+        pytest.skip(reason)
+    found = points_of(name, problem, 0, batch=1, evaluations=8)
+    assert all(PROBLEMS[problem].space.contains(x) for x in found)
 
 
 def started(name, problem_name, count=4):
@@ -131,8 +180,98 @@ def test_values_go_to_the_trials_asked_for_first():
     assert contestant.running == []
 
 
-@pytest.mark.parametrize("problem", ["hartmann6-linear", "pressurevessel", "branincurrin", "ackleymixed"])
-def test_optuna_says_why_it_does_not_take_a_problem_and_stock_ax_takes_all(problem):
-    assert problem in unsuited("optuna", PROBLEMS[problem])
-    assert unsuited("reference", PROBLEMS[problem]) is None
-    assert unsuited("optuna", PROBLEMS["hartmann6"]) is None
+@pytest.mark.parametrize(
+    ("name", "problem", "reason"),
+    [
+        ("optuna", "hartmann6-linear", "linear constraints"),
+        ("tpe", "hartmann6-linear", "linear constraints"),
+        ("botorch", "ackleymixed", "integers or choices"),
+        ("botorch", "constrained-branincurrin", "outcome constraints and several objectives"),
+        ("xopt", "constrained-hartmann6", "outcome constraints with one objective"),
+        ("smac-gp", "pressurevessel", "outcome constraints"),
+    ],
+)
+def test_a_contestant_says_what_it_does_not_take_and_refuses_to_start(name, problem, reason):
+    said = unsuited(name, PROBLEMS[problem])
+    assert reason in said and problem in said and name in said
+    with pytest.raises(ValueError, match=reason):
+        build(name).check(PROBLEMS[problem])
+
+
+def test_stock_ax_and_random_points_take_all_and_the_samplers_of_optuna_all_but_linear_constraints():
+    for problem in PROBLEMS.values():
+        assert unsuited("reference", problem) is None and unsuited("random", problem) is None
+        assert (unsuited("tpe", problem) is None) == (not problem.space.constraints)
+
+
+def test_contestants_differ_in_colour_and_a_device_changes_none():
+    every = ["reference", *names(), *(name for name in presets("strategies") if name != "reference")]
+    assert len({colour(name) for name in every}) == len(every)
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour(name)) for name in every)
+    assert colour("fast@cuda") == colour("fast") and colour("reference@cpu") == colour("reference")
+    assert colour("mine@cpu") == colour("mine")
+
+
+ONE_FILE = """
+from gpu_gs.bench.contestants.base import Entry
+from gpu_gs.bench.contestants.random_search import RandomContestant
+
+ENTRIES = (Entry("{name}", label="Mine", colour="#000000", build=RandomContestant),)
+"""
+
+
+def test_a_file_with_entries_is_all_that_a_new_contestant_needs(tmp_path, monkeypatch):
+    package = tmp_path / "some_contestants"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "helpers.py").write_text("X = 1")
+    (package / "one.py").write_text(ONE_FILE.format(name="mine"))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = discover(package, "some_contestants")
+    assert list(found) == ["mine"] and found["mine"].suits(PROBLEMS["hartmann6-linear"]) is None
+    (package / "two.py").write_text(ONE_FILE.format(name="mine"))
+    importlib.invalidate_caches()
+    with pytest.raises(ValueError, match="'mine'"):
+        discover(package, "some_contestants")
+
+
+@pytest.fixture
+def entries(monkeypatch):
+    """Two contestants that need what nobody has."""
+    found = {}
+    for name in ("one", "two"):
+        environment = Environment(name, module=f"no_such_{name}", requirements=(f"no-such-{name}>=2",))
+        extra = "extra" if name == "two" else None
+        found[name] = Entry(name, name, "#000000", RandomContestant, environment=environment, extra=extra)
+    monkeypatch.setattr(registry, "ENTRIES", {**found, "random": registry.ENTRIES["random"]})
+    return found
+
+
+def test_what_is_missing_comes_with_the_command_that_installs_it(entries, tmp_path, monkeypatch):
+    monkeypatch.setenv("GPU_GS_ENVIRONMENTS", str(tmp_path))
+    assert missing("one") == "no_such_one is not installed (gpu-gs bench --setup one)"
+    assert "--setup two or pip install 'gpu-gs[extra]'" in missing("two")
+    assert (missing("random"), missing("fast"), python_of("one"), versions_of("one")) == (None, None, None, {})
+
+
+def test_setup_refuses_other_names_before_it_starts(entries, monkeypatch):
+    monkeypatch.setattr(Environment, "set_up", lambda self, say: pytest.fail("started"))
+    with pytest.raises(ConfigError) as caught:
+        setup(["one", "twoo", "random", "fast"], print)
+    unknown, *needless = caught.value.problems
+    assert "'twoo' is unknown; did you mean two?; allowed: one, two" in unknown
+    assert all("needs no environment" in problem for problem in needless) and len(needless) == 2
+
+
+def test_an_environment_that_fails_does_not_keep_the_others_from_being_set_up(entries, monkeypatch):
+    done = []
+
+    def set_up(self, say):
+        if self.name == "one":
+            raise EnvironmentSetupError("one: pip failed")
+        done.append(self.name)
+
+    monkeypatch.setattr(Environment, "set_up", set_up)
+    with pytest.raises(EnvironmentSetupError, match="one: pip failed"):
+        setup([], print)
+    assert done == ["two"]

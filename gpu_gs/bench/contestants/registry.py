@@ -12,11 +12,11 @@ from pathlib import Path
 
 from gpu_gs.bench.contestants.ax import AxContestant
 from gpu_gs.bench.contestants.base import Contestant, Entry
-from gpu_gs.bench.environments import Environment, EnvironmentSetupError
+from gpu_gs.bench.environments import Environment
 from gpu_gs.bench.problems import Problem
 from gpu_gs.config import closest, presets
 from gpu_gs.device import DEVICE_PATTERN
-from gpu_gs.errors import ConfigError
+from gpu_gs.errors import ConfigError, EnvironmentSetupError
 
 PACKAGE = "gpu_gs.bench.contestants"
 
