@@ -20,6 +20,8 @@ VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", LINE: "var(--line)", PAPE
 
 DPI = 150
 MOST_COLUMNS = 4
+NARROWEST, LEGEND_WIDTH = 6.5, 1.7
+"""Inches of a picture with one panel, and of what a legend says of one thing."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
@@ -115,10 +117,12 @@ def save(figure: Figure, *targets: Path) -> None:
     columns = min(len(figure.panels), _columns(len(figure.panels)))
     rows = [figure.panels[i : i + columns] for i in range(0, len(figure.panels), columns)]
     heights = [max(panel.height for panel in row) for row in rows]
-    below = 0.3 * -(-len(figure.legend) // (2 * columns))
+    width = max(columns * max(panel.width for panel in figure.panels), NARROWEST)
+    beside = int(width / LEGEND_WIDTH)
+    below = 0.2 * -(-len(figure.legend) // beside)
     with _settings():
         picture = matplotlib.figure.Figure(
-            figsize=(columns * max(panel.width for panel in figure.panels), sum(heights) + below + 0.4),
+            figsize=(width, sum(heights) + below + 0.3),
             layout="constrained",
         )
         axes = picture.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
@@ -135,7 +139,7 @@ def save(figure: Figure, *targets: Path) -> None:
             picture.legend(
                 handles=[_handle(entry) for entry in figure.legend],
                 loc="outside lower left",
-                ncols=2 * columns,
+                ncols=beside,
                 frameon=False,
             )
         picture.draw_without_rendering()

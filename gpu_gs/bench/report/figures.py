@@ -216,7 +216,7 @@ def _stages(book: Book, shares: bool, name: str, title: str, caption: str) -> Fi
                     names.append(label(row["contestant"]))
                     y += bar
                 y += gap
-            axes.set(xlim=(0, 1.72), ylim=(height, 0), xticks=[])
+            axes.set(xlim=(0, 1.72 if shares else 1.4), ylim=(height, 0), xticks=[])
             axes.set_yticks(places, names, fontsize=8)
             axes.tick_params(axis="y", length=0)
             axes.grid(visible=False)
