@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from gpu_gs.bench.contestants import label
 from gpu_gs.bench.report import drawing, figures
 from gpu_gs.bench.report.__main__ import main
 from gpu_gs.bench.report.merge import read
@@ -49,7 +50,7 @@ def test_each_line_of_times_is_named_with_its_exponent_and_its_failures(book, tm
     assert "branin, 2 parameters" in words
     assert "gpu_gs fast: n^0.4, between refits n^0.4" in words
     assert "stock Ax: n^1.3" in words
-    assert "Optuna (failed at n = 250, 1,000)" in words
+    assert f"{label('optuna')} (failed at n = 250, 1,000)" in words
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 

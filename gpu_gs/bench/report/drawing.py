@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench.contestants import on_cuda, split
+from gpu_gs.bench.contestants import colour, on_cuda, split
 
 INK, QUIET, LINE, PAPER = "#1c2430", "#5a6472", "#d5dae2", "#fefefe"
 VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", LINE: "var(--line)", PAPER: "var(--paper)"}
@@ -48,19 +48,8 @@ class Style:
 def styles(names: Sequence[str]) -> dict[str, Style]:
     """The look of each contestant of a report; devices of the same one share colour and marker."""
     bases = list(dict.fromkeys(split(name)[0] for name in names))
-    colours = _colours(bases)
     markers = {base: MARKERS[i % len(MARKERS)] for i, base in enumerate(bases)}
-    return {name: Style(colours[split(name)[0]], markers[split(name)[0]], on_cuda(name)) for name in names}
-
-
-FIXED = {"reference": "#d55e00", "optuna": "#e69f00", "random": "#9aa1ab", "ax-random": "#8c6d4f"}
-FREE = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#7516fc", "#b7b766")
-
-
-def _colours(bases: Sequence[str]) -> dict[str, str]:
-    """Okabe and Ito's but for yellow and black, which a light or a dark page swallows, and a few more."""
-    free = iter([*FREE] * len(bases))
-    return {base: FIXED[base] if base in FIXED else next(free) for base in bases}
+    return {name: Style(colour(name), markers[split(name)[0]], on_cuda(name)) for name in names}
 
 
 @dataclass(frozen=True)
@@ -231,8 +220,8 @@ def _slim(text: str, prefix: str, words: str) -> str:
     # Hundredths of a point in tags are enough; what is between tags is a tick's label.
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), text)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)  # the page's own
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, variable)
+    for fixed, variable in VARIABLES.items():
+        text = text.replace(fixed, variable)
     head = re.search(r'viewBox="[^"]*"', text)
     assert head is not None
     body = text[text.index(">") + 1 :]
