@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench.contestants import on_cuda, split
+from gpu_gs.bench.contestants import colour, on_cuda, split
 
 INK, QUIET, LINE, PAPER = "#1c2430", "#5a6472", "#d5dae2", "#fefefe"
 VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", LINE: "var(--line)", PAPER: "var(--paper)"}
@@ -20,10 +20,8 @@ VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", LINE: "var(--line)", PAPE
 
 DPI = 150
 MOST_COLUMNS = 4
-
-FIXED = {"reference": "#d55e00", "optuna": "#e69f00", "random": "#8a8f98", "ax-random": "#a0765b"}
-OTHERS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#7a68c9", "#a3a500")
-"""Okabe and Ito's colours but for yellow and black, which a light or a dark page swallows, and two more."""
+NARROWEST, LEGEND_WIDTH = 6.5, 1.7
+"""Inches of a picture with one panel, and of what a legend says of one thing."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
@@ -37,18 +35,21 @@ class Style:
     dashed: bool
 
     @property
+    def dashes(self) -> str:
+        """matplotlib's name of the line."""
+        return "--" if self.dashed else "-"
+
+    @property
     def line(self) -> dict[str, Any]:
         """Arguments for ``Axes.plot``."""
-        return {"color": self.colour, "marker": self.marker, "linestyle": "--" if self.dashed else "-"}
+        return {"color": self.colour, "marker": self.marker, "linestyle": self.dashes}
 
 
 def styles(names: Sequence[str]) -> dict[str, Style]:
     """The look of each contestant of a report; devices of the same one share colour and marker."""
     bases = list(dict.fromkeys(split(name)[0] for name in names))
-    free = iter([*OTHERS] * len(bases))
-    colours = {base: FIXED[base] if base in FIXED else next(free) for base in bases}
     markers = {base: MARKERS[i % len(MARKERS)] for i, base in enumerate(bases)}
-    return {name: Style(colours[split(name)[0]], markers[split(name)[0]], on_cuda(name)) for name in names}
+    return {name: Style(colour(name), markers[split(name)[0]], on_cuda(name)) for name in names}
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,20 @@ class Panel:
     """One pair of axes.
 
     Attributes:
+        title: Above it, drawn in a file and text in a page, where it can break.
         words: What it shows, for whoever does not see it.
         draw: Draws on matplotlib's axes.
         width: Inches.
         height: Inches.
+        bars: Whether the y axis is one of inches, from the top down, so that bars are of one size everywhere.
     """
 
+    title: str
     words: str
     draw: Callable[[Any], None]
     width: float = 3.6
     height: float = 2.9
+    bars: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,16 +106,21 @@ def save(figure: Figure, *targets: Path) -> None:
     columns = min(len(figure.panels), _columns(len(figure.panels)))
     rows = [figure.panels[i : i + columns] for i in range(0, len(figure.panels), columns)]
     heights = [max(panel.height for panel in row) for row in rows]
-    below = 0.3 * -(-len(figure.legend) // (2 * columns))
+    width = max(columns * max(panel.width for panel in figure.panels), NARROWEST)
+    beside = int(width / LEGEND_WIDTH)
+    below = 0.2 * -(-len(figure.legend) // beside)
     with _settings():
         picture = matplotlib.figure.Figure(
-            figsize=(columns * max(panel.width for panel in figure.panels), sum(heights) + below + 0.4),
+            figsize=(width, sum(heights) + below + 0.3),
             layout="constrained",
         )
         axes = picture.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
-        for row, places in zip(rows, axes, strict=True):
+        for row, places, height in zip(rows, axes, heights, strict=True):
             for panel, place in zip(row, places, strict=False):
                 panel.draw(place)
+                place.set_title(panel.title)
+                if panel.bars:
+                    place.set_ylim(bottom=place.get_ylim()[0] + height - panel.height)
             for place in places[len(row) :]:
                 place.set_axis_off()
         picture.suptitle(figure.title, x=0.01, ha="left", fontweight="bold", color=INK)
@@ -118,7 +128,7 @@ def save(figure: Figure, *targets: Path) -> None:
             picture.legend(
                 handles=[_handle(entry) for entry in figure.legend],
                 loc="outside lower left",
-                ncols=2 * columns,
+                ncols=beside,
                 frameon=False,
             )
         picture.draw_without_rendering()
@@ -145,7 +155,7 @@ def inline(panel: Panel, prefix: str) -> str:
         picture = matplotlib.figure.Figure(figsize=(panel.width, panel.height), layout="constrained")
         panel.draw(picture.subplots())
         picture.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _slim(text.getvalue(), prefix, panel.words)
+    return _slim(text.getvalue(), prefix, f"{panel.title}. {panel.words}")
 
 
 def _columns(count: int) -> int:
@@ -170,6 +180,7 @@ def _settings() -> AbstractContextManager[None]:
         "axes.grid": True,
         "grid.linewidth": 0.6,
         "legend.fontsize": 8.5,
+        "legend.handlelength": 2.8,
         "lines.markersize": 4,
         "lines.linewidth": 1.6,
         "grid.color": LINE,
@@ -209,8 +220,8 @@ def _slim(text: str, prefix: str, words: str) -> str:
     # Hundredths of a point in tags are enough; what is between tags is a tick's label.
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), text)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)  # the page's own
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, variable)
+    for fixed, variable in VARIABLES.items():
+        text = text.replace(fixed, variable)
     head = re.search(r'viewBox="[^"]*"', text)
     assert head is not None
     body = text[text.index(">") + 1 :]
@@ -234,7 +245,7 @@ def log_ticks(axis: Any, span: tuple[float, float], words: Callable[[float], str
     """Round numbers along a logarithmic axis: as many as there is room for, three at least."""
     powers = range(math.floor(math.log10(span[0])), math.ceil(math.log10(span[1])) + 1)
     places: list[float] = []
-    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), [k / 20 for k in range(20, 200)]):
         places = [digit * 10.0**power for power in powers for digit in digits]
         places = [float(f"{place:.3g}") for place in places if span[0] <= place <= span[1]]
         if len(places) >= 3:

@@ -6,6 +6,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from gpu_gs.bench.contestants import is_ours, label, on_cuda, split
+from gpu_gs.bench.regret import OPPONENTS
 from gpu_gs.bench.report.drawing import INK, PAPER, QUIET, Entry, Figure, Panel, Style, apart, log_ticks, styles, ticks
 from gpu_gs.bench.report.merge import Book, Curve, Row, how
 from gpu_gs.bench.report.words import case_words, seconds, size_words, times, unusual
@@ -25,7 +26,7 @@ STAGES = {
 }
 """A colour for each stage; stock Ax times all of set-up, raw samples and optimization as one, "generate"."""
 
-OPPONENTS = {"ax": ("stock Ax", "o"), "optuna": ("Optuna", "D")}
+OPPONENT_MARKERS = {"ax": "o", "optuna": "D"}
 WIDE = 4.2
 """Inches of a panel of which two go side by side on a screen; of those as wide as a ``Panel`` is by itself, three."""
 
@@ -58,7 +59,7 @@ def time_against_n(book: Book) -> Figure | None:
                 done = [row for row in rows if "median" in row]
                 words = label(name) + slopes[name] + _failed_at(rows)
                 axes.plot([row["n"] for row in done], [row["median"] for row in done], label=words, **looks[name].line)
-            axes.set(xscale="log", yscale="log", title=title, ylim=span)
+            axes.set(xscale="log", yscale="log", ylim=span)
             axes.set_xlabel("trials known, n")
             sizes = sorted({row["n"] for rows in lines.values() for row in rows})
             ticks(axes.xaxis, apart(sizes), lambda n: f"{n:,.0f}")
@@ -69,7 +70,7 @@ def time_against_n(book: Book) -> Figure | None:
             f"{label(name)} {_from_to([(row['n'], row['median']) for row in rows if 'median' in row])}"
             for name, rows in lines.items()
         ]
-        return Panel(f"Time of an ask against n on {title}: {'; '.join(words)}.", draw, WIDE, 3.1 + 0.17 * len(lines))
+        return Panel(title, f"Time of an ask against n: {'; '.join(words)}.", draw, WIDE, 3.1 + 0.17 * len(lines))
 
     return Figure(
         "time",
@@ -86,7 +87,7 @@ def speedups(book: Book) -> Figure | None:
     found: list[tuple[str, list[Row]]] = []
     for machine, result in _latency(book):
         rows = [row for row in result["rows"] if is_ours(row["contestant"]) and row.get("against")]
-        for title, is_plain in (("One candidate", True), ("Several at once, pending or stored", False)):
+        for title, is_plain in (("One candidate", True), ("Batches, pending, stored", False)):
             if of_kind := [row for row in rows if (not unusual(row)) == is_plain]:
                 found.append((book.titled(title, machine), of_kind))
     if not found:
@@ -96,27 +97,29 @@ def speedups(book: Book) -> Figure | None:
     span = min(1.0, 0.8 * min(ratios)), 2.5 * max(*ratios, 2.0)
 
     def panel(title: str, rows: list[Row]) -> Panel:
-        step, first = 0.36, 0.32
+        places = [0.32]
+        for row, later in pairwise(rows):
+            places.append(places[-1] + (0.2 if _case(row) == _case(later) else 0.38))
+        height = places[-1] + 0.22
 
         def draw(axes: Any) -> None:
             axes.axvline(1, color=QUIET, linewidth=1.2)
             last = None
-            for i, row in enumerate(rows):
+            for row, y in zip(rows, places, strict=True):
                 colour = looks[row["contestant"]].colour
-                y = first + step * i
                 if _case(row) != last:
                     last = _case(row)
                     where = axes.get_yaxis_transform()
                     axes.text(0.012, y - 0.15, case_words(row), transform=where, fontsize=8.5, va="center")
                 best = max(ratio["median"] for ratio in row["against"].values())
-                axes.plot([1, best], [y, y], color=colour, linewidth=1.2, alpha=0.6)
+                axes.plot([1, best], [y, y], color=colour, linewidth=1.2, linestyle=looks[row["contestant"]].dashes)
                 for key, ratio in row["against"].items():
                     face = colour if key == "ax" else PAPER
-                    marker = OPPONENTS[key][1]
+                    marker = OPPONENT_MARKERS[key]
                     axes.plot(ratio["median"], y, marker=marker, color=colour, markerfacecolor=face, markersize=5.5)
                 words = times(best) + (f"  {label(row['contestant'])}" if len(ours) > 1 else "")
                 axes.annotate(words, (best, y), (7, 0), textcoords="offset points", fontsize=8.5, va="center")
-            axes.set(xscale="log", xlim=span, ylim=(first + step * len(rows) - 0.12, 0), title=title)
+            axes.set(xscale="log", xlim=span, ylim=(height, 0))
             axes.set_xlabel("times faster, by medians")
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
@@ -124,14 +127,16 @@ def speedups(book: Book) -> Figure | None:
 
         words = [
             f"{label(row['contestant'])}, {case_words(row)}: "
-            + ", ".join(f"{times(r['median'])} faster than {OPPONENTS[key][0]}" for key, r in row["against"].items())
+            + ", ".join(
+                f"{times(r['median'])} faster than {label(OPPONENTS[key])}" for key, r in row["against"].items()
+            )
             for row in rows
         ]
-        return Panel(f"{title}. {'; '.join(words)}.", draw, WIDE, 0.8 + step * len(rows))
+        return Panel(title, f"{'; '.join(words)}.", draw, WIDE, height + 0.55, bars=True)
 
     keys = dict.fromkeys(key for _, rows in found for row in rows for key in row["against"])
-    legend = [Entry(label(name), looks[name].colour) for name in ours]
-    legend += [Entry(f"against {OPPONENTS[key][0]}", QUIET, OPPONENTS[key][1]) for key in keys]
+    legend = [Entry(label(name), looks[name].colour, line=looks[name].dashes) for name in ours]
+    legend += [Entry(f"against {label(OPPONENTS[key])}", QUIET, OPPONENT_MARKERS[key]) for key in keys]
     return Figure(
         "speedups",
         "How much faster an ask is",
@@ -211,7 +216,7 @@ def _stages(book: Book, shares: bool, name: str, title: str, caption: str) -> Fi
                     names.append(label(row["contestant"]))
                     y += bar
                 y += gap
-            axes.set(xlim=(0, 1.72), ylim=(height, 0), title=title, xticks=[])
+            axes.set(xlim=(0, 1.72 if shares else 1.4), ylim=(height, 0), xticks=[])
             axes.set_yticks(places, names, fontsize=8)
             axes.tick_params(axis="y", length=0)
             axes.grid(visible=False)
@@ -223,7 +228,7 @@ def _stages(book: Book, shares: bool, name: str, title: str, caption: str) -> Fi
             + ", ".join(f"{_stage_name(s)} {100 * share:.0f} %" for s, share in _parts(row).items() if share >= 0.05)
             for row in rows
         ]
-        return Panel(f"Stages of an ask on {title}. {'; '.join(words)}.", draw, WIDE, height + 0.4)
+        return Panel(title, f"Stages of an ask: {'; '.join(words)}.", draw, WIDE, height + 0.4, bars=True)
 
     legend = [Entry(_stage_name(stage), colour) for stage, colour in STAGES.items() if stage in used]
     return Figure(name, title, caption, [panel(*each) for each in found], legend)
@@ -285,14 +290,14 @@ def crossover(book: Book) -> Figure | None:
                         f" n ≈ {_round(pair.at):,}", (pair.at, 0.98), xycoords=axes.get_xaxis_transform(), fontsize=8,
                         va="top",
                     )  # fmt: skip
-            axes.set(xscale="log", yscale="log", title=title, ylim=span)
+            axes.set(xscale="log", yscale="log", ylim=span)
             axes.set_xlabel("trials known, n")
             ticks(axes.xaxis, apart(sizes), lambda n: f"{n:,.0f}")
             log_ticks(axes.yaxis, span, seconds)
             axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.17), borderaxespad=0)
 
         words = "; ".join(f"{label(pair.base)}: {pair.verdict}" for pair in pairs)
-        return Panel(f"CPU against CUDA on {title}. {words}.", draw, WIDE, 3.1 + 0.34 * len(pairs))
+        return Panel(title, f"CPU against CUDA: {words}.", draw, WIDE, 3.1 + 0.34 * len(pairs))
 
     panels = [panel(machine, pairs) for (machine, _), pairs in groups.items()]
     return Figure(
@@ -415,7 +420,7 @@ def _regret(book: Book, name: str, title: str, x_title: str, x_of: Callable[[Cur
                 )
                 axes.fill_between(x, lower, upper, color=style.colour, alpha=0.15, linewidth=0)
                 axes.plot(x, median, **style.line, markevery=max(1, len(x) // 5))
-            axes.set(yscale="log", ylim=span, title=title, xlabel=x_title)
+            axes.set(yscale="log", ylim=span, xlabel=x_title)
             log_ticks(axes.yaxis, span, lambda value: f"{value:,g}")
             if by_time:
                 axes.set_xscale("log")
@@ -426,14 +431,12 @@ def _regret(book: Book, name: str, title: str, x_title: str, x_of: Callable[[Cur
             + (f" after {seconds(x_of(curve)[-1])}" if by_time else "")
             for who, curve in curves.items()
         ]
-        return Panel(f"Regret on {title}: {'; '.join(words)}.", draw)
+        return Panel(title, f"Regret: {'; '.join(words)}.", draw)
 
     intervals = dict.fromkeys(curve.interval for _, curves in found for curve in curves.values())
     seeds = sorted({curve.seeds for _, curves in found for curve in curves.values()})
     runs = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    caption = (
-        f"Medians of {runs} runs, lower is better; bands: {' or '.join(intervals)}. A regret of zero is on the axis."
-    )
+    caption = f"Medians of {runs} runs, lower is better; bands: {' or '.join(intervals)}. Regrets below a problem's floor are drawn on it."
     if by_time:
         caption += " Without the time in the objective."
     names = dict.fromkeys(who for who in book.contestants for _, curves in found if who in curves)
@@ -455,7 +458,7 @@ def profiles(book: Book) -> Figure | None:
             span = 1.0, max(max(line["tau"]) for line in lines.values())
             axes.set_xscale("log")
             log_ticks(axes.xaxis, span, lambda value: f"{value:,g}")
-            axes.set(ylim=(0, 1.03), title=title, xlabel="τ", xlim=span)
+            axes.set(ylim=(0, 1.03), xlabel="τ", xlim=span)
             ticks(axes.yaxis, [0, 0.25, 0.5, 0.75, 1], lambda share: f"{100 * share:.0f} %")
 
         words = [
@@ -463,7 +466,7 @@ def profiles(book: Book) -> Figure | None:
             f"{100 * line['share'][-1]:.0f} %"
             for who, line in lines.items()
         ]
-        return Panel(f"Performance profiles, {title}: {'; '.join(words)}.", draw, WIDE, 3.1)
+        return Panel(title, f"Performance profiles: {'; '.join(words)}.", draw, WIDE, 3.1)
 
     titles = [book.titled(_of_run(run.result), run.machine) for run in runs]
     names = dict.fromkeys(who for who in book.contestants for run in runs if who in run.result["profiles"])
@@ -505,7 +508,7 @@ def memory(book: Book) -> Figure | None:
             f"{row['resident_mb'][-1]:.0f} MB after {row['at'][-1]:,}"
             for row in rows
         ]
-        return Panel(f"Memory on {title}: {'; '.join(words)}.", draw, WIDE, 2.8)
+        return Panel(title, f"Memory: {'; '.join(words)}.", draw, WIDE, 2.8)
 
     names = dict.fromkeys(row["contestant"] for _, rows in found for row in rows)
     caption = "Resident memory of the process; every ask is given up again, so n stays the same."

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpu_gs.bench.contestants import is_ours, label
+from gpu_gs.bench.regret import OPPONENTS
 from gpu_gs.bench.report.figures import crossings, has_cuda
 from gpu_gs.bench.report.merge import Book, Row
 from gpu_gs.bench.report.words import case_words, times
 
-OPPONENTS = {"ax": "stock Ax", "optuna": "Optuna"}
 LEVEL = 0.05
 NO_CUDA = (
     "No GPU result is here; on a machine with a CUDA GPU, gpu-gs bench devices measures it and "
@@ -26,16 +26,18 @@ def sentences(book: Book) -> list[str]:
 def cards(book: Book) -> list[tuple[str, str, str]]:
     """The figures of the sentences: name, value, what it is."""
     found = []
-    for key, opponent in OPPONENTS.items():
+    for key in OPPONENTS:
         ratios = [row["against"][key]["median"] for row in _main_rows(book, key)]
         if ratios:
             note = f"median of {len(ratios)} cases" if len(ratios) > 1 else case_words(_main_rows(book, key)[0])
-            found.append((f"Faster than {opponent}", times(st.median(ratios)), note))
+            found.append((f"Faster than {label(OPPONENTS[key])}", times(st.median(ratios)), note))
     tests = _pooled(book)
     if tests:
         name, key, test = tests[0]
         word = "not worse" if test["not_worse"] else "not shown"
-        found.append((f"Regret against {OPPONENTS[key]}", word, f"{label(name)}, margin {test['margin']:g} decades"))
+        found.append(
+            (f"Regret against {label(OPPONENTS[key])}", word, f"{label(name)}, margin {test['margin']:g} decades")
+        )
     failed = _count_failed(book)
     found.append(("Failed runs", str(failed), "listed below" if failed else "everything measured"))
     return found
@@ -57,14 +59,14 @@ def _main_rows(book: Book, key: str) -> list[Row]:
 
 def _speed(book: Book) -> str:
     parts = []
-    for key, opponent in OPPONENTS.items():
+    for key in OPPONENTS:
         rows = _main_rows(book, key)
         if not rows:
             continue
         ratios = sorted((row["against"][key]["median"], case_words(row)) for row in rows)
         middle = st.median(ratio for ratio, _ in ratios)
         (low, worst), (high, best) = ratios[0], ratios[-1]
-        words = f"{times(middle)} faster than one of {opponent}"
+        words = f"{times(middle)} faster than one of {label(OPPONENTS[key])}"
         if len(ratios) > 1:
             words += f" in the median of {len(ratios)} cases, from {times(low)} ({worst}) to {times(high)} ({best})"
         else:
@@ -109,7 +111,7 @@ def _quality(book: Book) -> str:
     for name, key, test in tests:
         verdict = "is not worse than" if test["not_worse"] else "was not shown to be no worse than"
         parts.append(
-            f"the regret of {label(name)} {verdict} that of {OPPONENTS[key]} (mean difference "
+            f"the regret of {label(name)} {verdict} that of {label(OPPONENTS[key])} (mean difference "
             f"{test['mean_difference']:+.2f} decades, upper bound {test['upper_bound']:+.2f}, margin {test['margin']:g}; "
             f"it ends lower in {100 * test['better_share']:.0f} % of the runs)"
         )
@@ -135,7 +137,7 @@ def _singly(book: Book, name: str, key: str) -> str:
     better = ", ".join(problem for problem, difference in clear.items() if difference < 0) or "none"
     worse = ", ".join(problem for problem, difference in clear.items() if difference > 0) or "none"
     return (
-        f"Of single problems it is better than {OPPONENTS[key]} on {better} and worse on {worse} (signed ranks, Holm, "
+        f"Of single problems it is better than {label(OPPONENTS[key])} on {better} and worse on {worse} (signed ranks, Holm, "
         f"{100 * LEVEL:.0f} %)."
     )
 
@@ -146,8 +148,9 @@ def _devices(book: Book) -> str:
     found = list(crossings(book))
     if not found:
         return "There are times on CUDA, but none of the same strategy on the CPU." if has_cuda(book) else NO_CUDA
+    found = [each for each in found if is_ours(each.base)] or found
     shown = [book.titled(f"for {label(c.base)} on {c.words} {c.verdict}", c.machine) for c in found[:3]]
-    more = f" ({len(found) - 3} more cases below)" if len(found) > 3 else ""
+    more = f"; {_counted(len(found) - 3, 'case')} more below" if len(found) > 3 else ""
     return f"CPU against CUDA: {'; '.join(shown)}{more}."
 
 
@@ -161,7 +164,8 @@ def _failures(book: Book) -> str:
         return "No run failed."
     count = _count_failed(book)
     names = ", ".join(dict.fromkeys(label(row["contestant"]) for _, row in failed))
-    return f"{_counted(count, 'run')} failed or did not end ({names}); they are listed below."
+    verb = "failed or is missing" if count == 1 else "failed or are missing"
+    return f"{_counted(count, 'run')} {verb} ({names}); they are listed below."
 
 
 def _counted(count: int, noun: str) -> str:

@@ -94,9 +94,16 @@ class Book:
     def machines(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(run.machine for run in self.runs))
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """A short name for each machine, "machine A"; none where there is one only."""
+        return (
+            {} if len(self.machines) < 2 else {each: f"machine {_letters(i)}" for i, each in enumerate(self.machines)}
+        )
+
     def titled(self, words: str, machine: str) -> str:
-        """The words, with the machine if there are several."""
-        return f"{words}, {machine}" if len(self.machines) > 1 else words
+        """The words, with the machine's short name if there are several."""
+        return f"{words} ({self.names[machine]})" if self.names else words
 
     @cached_property
     def contestants(self) -> tuple[str, ...]:
@@ -156,7 +163,7 @@ def read(places: Sequence[Path]) -> Book:
     wrong: list[str] = []
     runs: list[Run] = []
     for place in places:
-        files = _files(place) if place.is_dir() else [place]
+        files = [place] if place.is_file() else _files(place)
         if not files:
             wrong.append(_nothing(place))
         for path in files:
@@ -173,6 +180,11 @@ def read(places: Sequence[Path]) -> Book:
     if wrong:
         raise ConfigError(wrong)
     return Book(tuple(sorted(runs, key=lambda run: run.at)))
+
+
+def _letters(i: int) -> str:
+    """A, B, ..., Z, AA, AB, ..."""
+    return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpu_gs.bench.contestants import label
-from gpu_gs.bench.report.drawing import Entry, Figure, inline, save
+from gpu_gs.bench.report.drawing import VARIABLES, Entry, Figure, inline, save
 from gpu_gs.bench.report.figures import FIGURES, has_cuda
 from gpu_gs.bench.report.findings import NO_CUDA, cards, sentences
 from gpu_gs.bench.report.merge import Book, Row, Run, read
@@ -43,9 +43,10 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 12px 2px 0; font-si
 figure { margin: 0; }
 .grid { display: grid; gap: 12px 20px; grid-template-columns: repeat(auto-fill, minmax(min(310px, 100%), 1fr)); }
 .grid.wide { display: block; columns: 2 440px; column-gap: 28px; }
-.grid > svg { width: 100%; max-width: 480px; height: auto; min-width: 0; stroke-linejoin: round; font-family: inherit;
-  break-inside: avoid; }
-.grid.wide > svg { display: block; margin-bottom: 14px; }
+.grid > div { min-width: 0; break-inside: avoid; }
+.grid.wide > div { padding-bottom: 16px; }
+.grid svg { display: block; width: 100%; max-width: 480px; height: auto; stroke-linejoin: round; font-family: inherit; }
+.panel { font-weight: 600; font-size: .95rem; }
 figcaption { margin-bottom: 8px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; list-style: none; padding: 0; margin: 8px 0 12px;
   font-size: .9rem; }
@@ -76,7 +77,7 @@ footer { margin: 20px 4px; }
 NUMBER = re.compile(r"[-+–]?[0-9.]|–$")
 GOOD, BAD = ("yes", "met"), ("no", "failed")
 
-PLACES = {
+PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "time": ("The time of an ask", ("speedups", "time", "stages", "shares")),
     "devices": ("CPU against CUDA", ("devices",)),
     "quality": ("The quality of a run", ("regret", "elapsed", "profiles")),
@@ -143,8 +144,9 @@ def _page(book: Book, figures: dict[str, Figure]) -> str:
 def _subtitle(book: Book) -> str:
     commits = dict.fromkeys(run.environment.get("commit") for run in book.runs)
     dates = sorted({run.at[:10] for run in book.runs if run.at})
+    machines = [f"{book.names[each]}: {each}" if book.names else each for each in book.machines]
     parts = [
-        " · ".join(book.machines),
+        " · ".join(machines),
         f"commit {', '.join(commit for commit in commits if commit)}" if any(commits) else "",
         " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
     ]
@@ -184,7 +186,7 @@ def _failures(book: Book) -> str:
 
 def _measured(book: Book, anchor: str, names: Sequence[str], figures: dict[str, Figure]) -> str:
     """A section: its figures, then its tables."""
-    parts = [_figure(figures[name]) for name in names if name in figures]
+    parts = [_figure(figures[name], figures[name].title != PLACES[anchor][0]) for name in names if name in figures]
     if anchor == "devices" and not parts and book.of("latency"):
         words = "There are no times of the same strategy on both devices." if has_cuda(book) else NO_CUDA
         return f'<p class="quiet">{html.escape(words)}</p>'
@@ -195,7 +197,7 @@ def _tables(book: Book, anchor: str) -> Iterator[str]:
     """The tables of a section; of those about times the first is open, of those about quality all of the newest run."""
     results: list[tuple[Row, str]] = []
     for machine in book.machines:
-        where = machine if len(book.machines) > 1 else ""
+        where = book.names.get(machine, "")
         if anchor == "time" and (latency := book.latency(machine)):
             results.append((latency, where))
         elif anchor == "memory":
@@ -216,13 +218,16 @@ def _which(run: Run, runs: Sequence[Run]) -> str:
     return ", ".join(filter(None, [run.at[:16].replace("T", " "), f"commit {commit}" if commit else "", run.path.name]))
 
 
-def _figure(figure: Figure) -> str:
-    panels = "".join(inline(panel, f"{figure.name}{i}") for i, panel in enumerate(figure.panels))
+def _figure(figure: Figure, titled: bool) -> str:
+    panels = "".join(
+        f'<div><p class="panel">{html.escape(panel.title)}</p>{inline(panel, f"{figure.name}{i}")}</div>'
+        for i, panel in enumerate(figure.panels)
+    )
     wide = " wide" if any(panel.width > 4 for panel in figure.panels) else ""
     legend = "".join(f"<li>{_swatch(entry)}{html.escape(entry.label)}</li>" for entry in figure.legend)
     legend = f'<ul class="legend">{legend}</ul>' if legend else ""
     return (
-        f'<h3>{html.escape(figure.title)}</h3><figure data-name="{figure.name}"><figcaption class="quiet">'
+        f'{f"<h3>{html.escape(figure.title)}</h3>" if titled else ""}<figure data-name="{figure.name}"><figcaption class="quiet">'
         f'{html.escape(figure.caption)}</figcaption>{legend}<div class="grid{wide}">{panels}</div></figure>'
     )
 
@@ -243,13 +248,14 @@ SHAPES = {
 
 
 def _swatch(entry: Entry) -> str:
+    colour = VARIABLES.get(entry.colour, entry.colour)
     dashes = ' stroke-dasharray="6 3"' if entry.line == "--" else ""
-    line = f'<path d="M1 7 h28" stroke="{entry.colour}" stroke-width="2"{dashes}/>' if entry.line else ""
+    line = f'<path d="M1 7 h28" stroke="{colour}" stroke-width="2"{dashes}/>' if entry.line else ""
     shape = (
         SHAPES[entry.marker] if entry.marker else "" if line else '<rect x="9" y="1" width="12" height="12" rx="2"/>'
     )
     view = "0 0 30 14" if line else "8 0 14 14"
-    return f'<svg viewBox="{view}" aria-hidden="true">{line}<g fill="{entry.colour}">{shape}</g></svg>'
+    return f'<svg viewBox="{view}" aria-hidden="true">{line}<g fill="{colour}">{shape}</g></svg>'
 
 
 def _table(table: Table, where: str, is_open: bool) -> str:
@@ -336,14 +342,14 @@ def _environment(book: Book) -> str:
                 f"{run.path.parent.name}/{run.path.name}",
                 run.at[:16].replace("T", " ") or "–",
                 about.get("commit") or "–",
-                run.machine,
+                book.titled(run.machine, run.machine),
                 about.get("python") or "–",
                 "–" if load is None else f"{load:.1f}",
                 versions or "–",
             ]
         )
     note = "load: processes waiting for a core, on average over the minute before"
-    parts = [_box("Results and their environments", note, _head(names, left) + _rows(rows, names, left), True)]
+    parts = [_box("Results", note, _head(names, left) + _rows(rows, names, left), True)]
     for folder in dict.fromkeys(run.path.parent for run in book.runs):
         configuration = folder / "benchmark.yaml"
         if configuration.is_file():

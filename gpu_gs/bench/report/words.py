@@ -1,8 +1,6 @@
 """How a report says times, ratios and cases."""
 
-from typing import Any
-
-Row = dict[str, Any]
+from gpu_gs.bench.report.merge import Row
 
 
 def seconds(value: float) -> str:
