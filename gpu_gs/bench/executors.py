@@ -266,6 +266,7 @@ class DaskExecutor:
             self._client.close()
             raise
         self._id = uuid.uuid4().hex
+        self._closed = False
         self._pool = self._client.get_executor(pure=False)
         self._numbers = itertools.count()
         self._waiting: dict[int, Callable[[], None]] = {}
@@ -288,11 +289,14 @@ class DaskExecutor:
         return future
 
     def shutdown(self, end: bool = False) -> None:
-        if end and self._client.status == "running":
+        if self._closed:
+            return
+        self._closed = True
+        if not end:
+            self._pool.shutdown()
+        elif self._client.status == "running":
             with suppress(Exception):  # the scheduler may be gone: its workers end their jobs when they go
                 self._client.run(_end, self._id, on_error="ignore")
-        else:
-            self._pool.shutdown()
         self._client.close()
 
     def _has_started(self, event: tuple[float, int]) -> None:

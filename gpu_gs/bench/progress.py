@@ -250,11 +250,14 @@ def duration(seconds: float) -> str:
     """``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
     if minutes < 60:
         return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
+    if minutes < 24 * 60:
+        return _two(minutes, 60, "h", "min")
+    return _two(hours, 24, "d", "h")
+
+
+def _two(count: int, of: int, large: str, small: str) -> str:
+    whole, rest = divmod(count, of)
+    return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
