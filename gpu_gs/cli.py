@@ -292,9 +292,10 @@ def validate(
 def _kind_of(file: str) -> ConfigKind:
     from gpu_gs.config import closest, parse_yaml, presets
 
-    for folder, kind in (("tasks", ConfigKind.task), ("benchmarks", ConfigKind.benchmark)):
-        if file in presets(folder):
-            return kind
+    if file in presets("tasks"):
+        return ConfigKind.task
+    if file in presets("benchmarks"):
+        return ConfigKind.benchmark
     known = [*presets("strategies"), *presets("tasks"), *presets("benchmarks")]
     if file not in known and not Path(file).expanduser().exists():
         hint = closest(Path(file).stem, known) or ";"
@@ -341,10 +342,10 @@ def _first_comment(path: Path) -> str:
 def schema(kind: Annotated[ConfigKind, typer.Argument()] = ConfigKind.task) -> None:
     """Print the JSON Schema of a file of this kind, for editors that complete and check YAML."""
     from gpu_gs.bench.plan import BenchmarkConfig
-    from gpu_gs.config import StrategyConfig, json_schema
+    from gpu_gs.config import ConfigModel, StrategyConfig, json_schema
     from gpu_gs.run.task_config import TaskConfig
 
-    models = {
+    models: dict[ConfigKind, type[ConfigModel]] = {
         ConfigKind.strategy: StrategyConfig,
         ConfigKind.task: TaskConfig,
         ConfigKind.benchmark: BenchmarkConfig,
