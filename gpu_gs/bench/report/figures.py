@@ -27,6 +27,9 @@ STAGES = {
 """A colour for each stage; stock Ax times all of set-up, raw samples and optimization as one, "generate"."""
 
 OPPONENT_MARKERS = {"ax": "o", "optuna": "D"}
+MOST_BANDS = 4
+"""With more contestants in a panel, only ours and stock Ax have bands; the others have their interval at the end."""
+
 WIDE = 4.2
 """Inches of a panel of which two go side by side on a screen; of those as wide as a ``Panel`` is by itself, three."""
 
@@ -406,6 +409,9 @@ def _regret(book: Book, name: str, title: str, x_title: str, x_of: Callable[[Cur
         ends = [max(value, floor) for curve in curves.values() for value in (*curve.median, *curve.low, *curve.high)]
         above = [value for value in ends if value > 0] or [1.0]
         span = 0.8 * min(above), 1.25 * max(above)
+        few = len(curves) <= MOST_BANDS
+        banded = [who for who in curves if few or is_ours(who) or split(who)[0] == OPPONENTS["ax"]]
+        whiskers = [who for who in curves if who not in banded]
 
         def draw(axes: Any) -> None:
             for who, curve in _ours_last(curves):
@@ -418,8 +424,15 @@ def _regret(book: Book, name: str, title: str, x_title: str, x_of: Callable[[Cur
                 x, median, lower, upper = (
                     (list(column) for column in zip(*points, strict=True)) if points else ([],) * 4
                 )
-                axes.fill_between(x, lower, upper, color=style.colour, alpha=0.15, linewidth=0)
-                axes.plot(x, median, **style.line, markevery=max(1, len(x) // 5))
+                if not x:
+                    continue
+                if who in banded:
+                    axes.fill_between(x, lower, upper, color=style.colour, alpha=0.15, linewidth=0)
+                else:
+                    beside = x[-1] if by_time else x[-1] + 0.012 * (x[-1] - x[0]) * (1 + whiskers.index(who))
+                    axes.vlines(beside, lower[-1], upper[-1], color=style.colour, linewidth=1)
+                width = 2.2 if is_ours(who) else 1.4
+                axes.plot(x, median, **style.line, linewidth=width, markevery=max(1, len(x) // 5))
             axes.set(yscale="log", ylim=span, xlabel=x_title)
             log_ticks(axes.yaxis, span, lambda value: f"{value:,g}")
             if by_time:
@@ -436,7 +449,7 @@ def _regret(book: Book, name: str, title: str, x_title: str, x_of: Callable[[Cur
     intervals = dict.fromkeys(curve.interval for _, curves in found for curve in curves.values())
     seeds = sorted({curve.seeds for _, curves in found for curve in curves.values()})
     runs = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    caption = f"Medians of {runs} runs, lower is better; bands: {' or '.join(intervals)}. Regrets below a problem's floor are drawn on it."
+    caption = f"Medians of {runs} runs, lower is better; bands and whiskers: {' or '.join(intervals)}. Regrets below a problem's floor are drawn on it."
     if by_time:
         caption += " Without the time in the objective."
     names = dict.fromkeys(who for who in book.contestants for _, curves in found if who in curves)

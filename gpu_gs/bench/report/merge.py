@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gpu_gs.bench.contestants import is_ours, split
 from gpu_gs.bench.latency import growth_rows
 from gpu_gs.bench.statistics import quantile
 from gpu_gs.errors import ConfigError
@@ -107,8 +108,9 @@ class Book:
 
     @cached_property
     def contestants(self) -> tuple[str, ...]:
-        """All of them, in the order in which they appear."""
-        return tuple(dict.fromkeys(row["contestant"] for run in self.runs for row in run.result.get("rows", [])))
+        """All of them: ours, stock Ax, the others, each in the order in which they appear."""
+        names = dict.fromkeys(row["contestant"] for run in self.runs for row in run.result.get("rows", []))
+        return tuple(sorted(names, key=lambda name: 0 if is_ours(name) else 1 if split(name)[0] == "reference" else 2))
 
     def latency(self, machine: str) -> Row | None:
         """The times of a machine as one result."""

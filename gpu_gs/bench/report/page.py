@@ -46,7 +46,7 @@ figure { margin: 0; }
 .grid > div { min-width: 0; break-inside: avoid; }
 .grid.wide > div { padding-bottom: 16px; }
 .grid svg { display: block; width: 100%; max-width: 480px; height: auto; stroke-linejoin: round; font-family: inherit; }
-.panel { font-weight: 600; font-size: .95rem; }
+.panel { font-weight: 600; font-size: .95rem; margin: 0 0 4px; }
 figcaption { margin-bottom: 8px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; list-style: none; padding: 0; margin: 8px 0 12px;
   font-size: .9rem; }
