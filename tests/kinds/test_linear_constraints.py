@@ -253,6 +253,32 @@ def test_an_equality_on_ints_holds_exactly():
     (next_one,) = candidate(client)
     assert sum(next_one.values()) == 12
     assert all(type(value) is int and 0 <= value <= 9 for value in next_one.values())
+    every = [{"a": a, "b": b, "c": 12 - a - b} for a in range(10) for b in range(10) if 0 <= 12 - a - b <= 9]
+    assert_as_good_as_random(client, next_one, [p for p in every if p not in points[:6]])
+
+
+def test_an_equality_on_floats_and_an_int_holds_to_1e_9():
+    parameters = [*shares("a", "b"), RangeParameter("n", ParameterType.INT, 0, 4)]
+    client = client_of_core(core(parameters, [ParameterConstraint(equality="a + b + 0.25*n == 1.3")]), **MODEL_FIRST)
+
+    def some(count: int, seed: int) -> list[Point]:
+        rng = np.random.default_rng(seed)
+        drawn = [(float(rng.uniform()), int(rng.integers(0, 5))) for _ in range(10 * count)]
+        found = [{"a": a, "b": 1.3 - a - 0.25 * n, "n": n} for a, n in drawn]
+        return [p for p in found if 0 <= p["b"] <= 1][:count]
+
+    def function(p: Point) -> dict[str, float]:
+        return {"f": (p["a"] - 0.2) ** 2 + (p["n"] - 3) ** 2 / 8 + ripple(p["a"])}
+
+    attach(client, some(8, 0), function)
+    (asked,) = advance(client, 1, function)
+    (next_one,) = candidate(client)
+    assert_by_the_model(client, 1)
+    for point in (asked, next_one):
+        assert point["a"] + point["b"] + 0.25 * point["n"] == pytest.approx(1.3, abs=TOLERANCE)
+        assert type(point["n"]) is int and 0 <= point["n"] <= 4
+        assert 0 <= point["a"] <= 1 and 0 <= point["b"] <= 1
+    assert_as_good_as_random(client, next_one, some(200, 1))
 
 
 # ---------------------------------------------------------------------- what cannot be satisfied
