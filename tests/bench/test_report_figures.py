@@ -162,6 +162,16 @@ def test_regrets_are_medians_in_a_band_and_end_where_the_result_says(book):
     assert min(drawn(levy).lines[1].get_ydata()) == 0.05  # its floor
 
 
+def test_of_many_contestants_only_ours_and_stock_ax_have_bands_and_the_others_their_last_interval(book):
+    names = ("fast", "thorough", "reference", "optuna", "random", "ax-random")
+    result = regret(contestants=names)
+    last = {name: (curve["low"][-1], curve["high"][-1]) for name, curve in result["curves"]["branin"].items()}
+    axes = drawn(figures.regret(book(result)).panels[0])
+    whiskers = [each.get_segments()[0] for each in axes.collections if hasattr(each, "get_segments")]
+    assert len(axes.collections) - len(whiskers) == 3
+    assert [tuple(end[1] for end in ends) for ends in whiskers] == [pytest.approx(last[name]) for name in names[3:]]
+
+
 @pytest.mark.parametrize("floors", [{"branin": 1e-4}, {}])
 def test_a_regret_of_zero_is_drawn_on_the_floor_of_the_problem_or_on_the_axis(book, floors):
     result = {**regret(), "floors": floors}

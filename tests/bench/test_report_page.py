@@ -183,7 +183,12 @@ def browse(tmp_path_factory):
         script += " JSON.stringify(measure(document.querySelector('iframe').contentDocument)) })"
         (folder / "frame.html").write_text(f"<!DOCTYPE html><body>{frame}<script>{script}</script>", encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
-        flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        flags += [
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+        ]
         flags += ["--enable-logging=stderr", "--v=0", f"--user-data-dir={folder / 'user'}", "--dump-dom"]
         process = subprocess.run(
             [browser, *flags, (folder / "frame.html").as_uri()], capture_output=True, text=True, check=True, timeout=240

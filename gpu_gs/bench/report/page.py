@@ -57,7 +57,7 @@ figcaption { margin-bottom: 8px; }
   linear-gradient(270deg, var(--shade), transparent) 100% 0; background-repeat: no-repeat;
   background-size: 24px 100%, 24px 100%, 12px 100%, 12px 100%; background-attachment: local, local, scroll, scroll; }
 .scroll:focus-visible { outline: 2px solid var(--link); }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 thead th { color: var(--quiet); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 500; position: sticky; left: 0; background: var(--paper); }
@@ -76,6 +76,9 @@ footer { margin: 20px 4px; }
 """
 NUMBER = re.compile(r"[-+–]?[0-9.]|–$")
 GOOD, BAD = ("yes", "met"), ("no", "failed")
+
+SHORT = 24
+"""Rows of a table that is no burden on a page."""
 
 PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "time": ("The time of an ask", ("speedups", "time", "stages", "shares")),
@@ -170,6 +173,7 @@ def _failures(book: Book) -> str:
         where = (
             case_words(row) if "n" in row and "problem" in row else row.get("problem") or run.result.get("problem", "")
         )
+        where += f", {row['part']} {row['way']}" if "part" in row else ""
         words = book.titled(f"{label(row['contestant'])}, {where}", run.machine)
         words += f": {count} of {run.result['seeds']} runs" if count else ""
         error = row.get("error") or "The result does not say why; the raw answers beside it do."
@@ -194,7 +198,7 @@ def _measured(book: Book, anchor: str, names: Sequence[str], figures: dict[str, 
 
 
 def _tables(book: Book, anchor: str) -> Iterator[str]:
-    """The tables of a section; of those about times the first is open, of those about quality all of the newest run."""
+    """The tables of a section; of the first result the first one is open, and about quality all that are short."""
     results: list[tuple[Row, str]] = []
     for machine in book.machines:
         where = book.names.get(machine, "")
@@ -207,7 +211,8 @@ def _tables(book: Book, anchor: str) -> Iterator[str]:
             results += [(run.result, ", ".join(filter(None, [where, _which(run, runs)]))) for run in runs]
     for i, (result, where) in enumerate(results):
         for k, table in enumerate(tables(result, stages=result["benchmark"] == "latency")):
-            yield _table(table, where, i == 0 and (k == 0 or anchor == "quality"))
+            is_short = anchor == "quality" and table.row_count <= SHORT
+            yield _table(table, where, i == 0 and (k == 0 or is_short))
 
 
 def _which(run: Run, runs: Sequence[Run]) -> str:
