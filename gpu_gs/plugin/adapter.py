@@ -330,7 +330,11 @@ class WarmTorchAdapter(TorchAdapter):
     # ------------------------------------------------------------------ candidates
 
     def _get_transformed_gen_args(
-        self, search_space: SearchSpace, optimization_config: OptimizationConfig | None = None, **kwargs: Any
+        self,
+        search_space: SearchSpace,
+        optimization_config: OptimizationConfig | None = None,
+        pending_observations: dict[str, list[ObservationFeatures]] | None = None,
+        fixed_features: ObservationFeatures | None = None,
     ) -> Any:
         """See ``Adapter._get_transformed_gen_args``; relative sums become absolute ones there."""
         config = optimization_config or self._optimization_config
@@ -338,15 +342,25 @@ class WarmTorchAdapter(TorchAdapter):
             return super()._get_transformed_gen_args(
                 search_space=search_space,
                 optimization_config=with_whole_sums(config) if has_sums(config) else optimization_config,
-                **kwargs,
+                pending_observations=pending_observations,
+                fixed_features=fixed_features,
             )
 
     def _get_transformed_model_gen_args(
-        self, *args: Any, optimization_config: OptimizationConfig | None = None, **kwargs: Any
+        self,
+        search_space: SearchSpace,
+        pending_observations: dict[str, list[ObservationFeatures]],
+        fixed_features: ObservationFeatures | None,
+        model_gen_options: TConfig | None = None,
+        optimization_config: OptimizationConfig | None = None,
     ) -> tuple[SearchSpaceDigest, TorchOptConfig]:
         """See ``TorchAdapter._get_transformed_model_gen_args``; transforms make plain constraints of sums."""
         return super()._get_transformed_model_gen_args(
-            *args, optimization_config=with_whole_sums(optimization_config), **kwargs
+            search_space=search_space,
+            pending_observations=pending_observations,
+            fixed_features=fixed_features,
+            model_gen_options=model_gen_options,
+            optimization_config=with_whole_sums(optimization_config),
         )
 
     def _gen(  # type: ignore[override]  # the base class names them in another order, as TorchAdapter does
