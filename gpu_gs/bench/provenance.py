@@ -33,12 +33,13 @@ GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 def environment() -> dict[str, Any]:
-    """The commit and the versions in this process, and the machine with its load."""
+    """The commit and the versions in this process, the machine with its load, and the time."""
     return {
         **installed(),
         "python": platform.python_version(),
         **machine(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -105,7 +105,7 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
             f"{100 * MEAN_SHARE:.0f} % of it too.",
         )
         more = _table(
-            title,
+            f"Tails, memory and fits of an ask, {problem}, {rows[0]['d']} parameters",
             [
                 "n",
                 "contestant",

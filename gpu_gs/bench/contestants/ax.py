@@ -191,4 +191,4 @@ class AxRandomContestant(AxContestant):
         return []
 
 
-ENTRIES = (Entry("ax-random", label="Ax, random", colour="#9c755f", build=AxRandomContestant),)
+ENTRIES = (Entry("ax-random", label="Ax, random", colour="#8c6d4f", build=AxRandomContestant),)

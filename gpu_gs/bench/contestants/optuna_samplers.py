@@ -105,6 +105,6 @@ def _asked(parameter: Parameter, value: Any) -> Any:
 
 ENVIRONMENT = Environment("optuna", module="optuna", requirements=("optuna>=5,<6",))
 ENTRIES = (
-    Entry("optuna", "Optuna GP", "#f28e2b", GPSamplerContestant, environment=ENVIRONMENT, extra="optuna"),
-    Entry("tpe", "Optuna TPE", "#edc948", TPESamplerContestant, environment=ENVIRONMENT, extra="optuna"),
+    Entry("optuna", "Optuna GP", "#e69f00", GPSamplerContestant, environment=ENVIRONMENT, extra="optuna"),
+    Entry("tpe", "Optuna TPE", "#b7b766", TPESamplerContestant, environment=ENVIRONMENT, extra="optuna"),
 )

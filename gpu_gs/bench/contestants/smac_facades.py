@@ -126,6 +126,6 @@ def _of_kind(parameter: Parameter, value: Any) -> Any:
 
 ENVIRONMENT = Environment("smac", module="smac", requirements=("smac>=2.4,<3",))
 ENTRIES = (
-    Entry("smac", "SMAC", "#2f4b7c", SmacForestContestant, environment=ENVIRONMENT),
-    Entry("smac-gp", "SMAC GP", "#d37295", SmacGPContestant, environment=ENVIRONMENT),
+    Entry("smac", "SMAC", "#c01432", SmacForestContestant, environment=ENVIRONMENT),
+    Entry("smac-gp", "SMAC GP", "#9167ff", SmacGPContestant, environment=ENVIRONMENT),
 )
