@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from importlib import import_module
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
@@ -312,7 +313,7 @@ class DaskExecutor:
 def _client(address: str, patience: float) -> Any:
     """A client of a cluster that has a worker."""
     try:
-        import distributed
+        distributed: Any = import_module("distributed")  # its types are not complete
     except ImportError:
         raise ConfigError(["bench: dask: distributed is not installed (pip install 'gpu-gs[dask]')"]) from None
     try:
