@@ -28,8 +28,8 @@ PACKAGES = (
     "xopt",
     "smac",
 )
-GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""One of them is there on a Linux machine on which torch can use a GPU: of NVIDIA, of WSL, of AMD."""
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+"""One of them is there on a Linux machine on which torch can use a GPU: of NVIDIA, of its Jetson, of WSL, of AMD."""
 
 
 def environment() -> dict[str, Any]:
