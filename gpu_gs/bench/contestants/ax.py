@@ -187,6 +187,10 @@ class AxRandomContestant(AxContestant):
         rng = np.random.default_rng([seed, 1])
         return GenerationStrategy(nodes=[RandomNode(name="Random")])
 
+    def store(self, path: Path) -> None:
+        """Ax cannot write this node down."""
+        Contestant.store(self, path)
+
     def details(self) -> list[dict[str, Any]]:
         return []
 
