@@ -214,8 +214,6 @@ SEVERAL = (
     Problem("branincurrin-noisy", 2, functions.several("BraninCurrin"), noise=0.3),
     Problem("zdt1", 6, functions.several("ZDT1", exact=True, dim=6)),
     Problem("c2dtlz2", 4, functions.several("C2DTLZ2", dim=4)),
-    Problem("carsideimpact", 7, functions.several("CarSideImpact")),
-    Problem("penicillin", 7, functions.several("Penicillin")),
     Problem("hartmann6-two", 6, functions.two_hartmanns),
 )
 
@@ -256,7 +254,6 @@ TRAINING = (
     Problem("svm-digits", 7, tuning.from_task("digits", optimum=0.02, floor=1 / 600)),
     Problem("forest-breast-cancer", 5, tuning.from_task("breast_cancer", optimum=1.0, floor=1e-3)),
     Problem("gbm-breast-cancer", 6, tuning.boosting(optimum=0.07, floor=1e-4)),
-    Problem("mlp-digits", 6, tuning.perceptron(optimum=0.07, floor=1e-4)),
 )
 
 GROUPS: dict[Kind, tuple[Problem, ...]] = {
@@ -327,7 +324,7 @@ PROBLEMS: dict[str, Problem] = {
 """Problems by name."""
 
 
-def problems_with(name: str) -> list[str]:
+def unknown_problem(name: str) -> list[str]:
     """Why this is no problem's name; empty if it is one."""
     if name in PROBLEMS:
         return []

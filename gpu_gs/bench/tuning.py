@@ -16,7 +16,7 @@ Of the models that train, no optimum is known: theirs is the best value that ``s
 import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -163,8 +163,6 @@ def from_trainings(name: str) -> Callable[[], Definition]:
     """The same, where an evaluation is one of the trainings."""
 
     def define() -> Definition:
-        import dataclasses
-
         import numpy as np
 
         known, family = table(name), TABLES[name][0]
@@ -174,13 +172,13 @@ def from_trainings(name: str) -> Callable[[], Definition]:
             trained = errors[known.row(x)]
             return {"f": float(np.random.default_rng(seed).choice(trained[~np.isnan(trained)]))}
 
-        return dataclasses.replace(from_table(name)(), repeat=repeat)
+        return replace(from_table(name)(), repeat=repeat)
 
     return define
 
 
 def front_of_table(name: str) -> Callable[[], Definition]:
-    """The mean error against the mean cost, both as decimal logarithms where they go over decades."""
+    """The mean error, or its decimal logarithm where it is spread, against the decimal logarithm of the mean cost."""
 
     def define() -> Definition:
         import numpy as np
@@ -315,44 +313,12 @@ def boosting(optimum: float, floor: float) -> Callable[[], Definition]:
     def train(parameters: dict[str, Any]) -> dict[str, float]:
         from sklearn.datasets import load_breast_cancer
         from sklearn.ensemble import GradientBoostingClassifier
+        from sklearn.metrics import log_loss
+        from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-        return _log_loss(GradientBoostingClassifier(**parameters, random_state=0), load_breast_cancer)
+        X, y = load_breast_cancer(return_X_y=True)
+        model = GradientBoostingClassifier(**parameters, random_state=0)
+        folds = StratifiedKFold(3, shuffle=True, random_state=0)
+        return {"log_loss": log_loss(y, cross_val_predict(model, X, y, cv=folds, method="predict_proba"))}
 
     return lambda: _trained(BOOSTING, train, {"log_loss": "f"}, optimum, floor)
-
-
-PERCEPTRON: dict[str, Parameter] = {
-    "learning_rate_init": Float(1e-4, 0.1, log=True),
-    "alpha": Float(1e-6, 10.0, log=True),
-    "hidden_layer_sizes": Int(8, 128, log=True),
-    "batch_size": Int(32, 256, log=True),
-    "max_iter": Int(5, 40, log=True),
-    "activation": Choice(("relu", "tanh", "logistic")),
-}
-
-
-def perceptron(optimum: float, floor: float) -> Callable[[], Definition]:
-    """A network with one hidden layer on scikit-learn's digits: log loss over three fixed folds."""
-
-    def train(parameters: dict[str, Any]) -> dict[str, float]:
-        from sklearn.datasets import load_digits
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.neural_network import MLPClassifier
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import MinMaxScaler
-
-        network = MLPClassifier(**parameters, n_iter_no_change=1000, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # that it stops after max_iter is what is tuned
-            return _log_loss(make_pipeline(MinMaxScaler(), network), load_digits)
-
-    return lambda: _trained(PERCEPTRON, train, {"log_loss": "f"}, optimum, floor)
-
-
-def _log_loss(model: Any, load: Callable[..., Any]) -> dict[str, float]:
-    from sklearn.metrics import log_loss
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    X, y = load(return_X_y=True)
-    folds = StratifiedKFold(3, shuffle=True, random_state=0)
-    return {"log_loss": float(log_loss(y, cross_val_predict(model, X, y, cv=folds, method="predict_proba")))}

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 
 from gpu_gs.bench import problems as module
 from gpu_gs.bench.functions import reasons_against
-from gpu_gs.bench.problems import AX, AX_UNSUITED, NOISE, PLAIN, PROBLEMS, missing_problem, problems_with
+from gpu_gs.bench.problems import AX, AX_UNSUITED, PLAIN, PROBLEMS, missing_problem, unknown_problem
 
 FUNCTIONS = [name for name, problem in PROBLEMS.items() if problem.kind not in ("table", "training")]
 HARTMANN = [0.20168951, 0.15001069, 0.47687397, 0.27533243, 0.31165162, 0.65730053]
@@ -72,13 +72,6 @@ def test_the_optimum_of_a_plain_function_is_where_a_local_search_from_the_publis
     )
     assert found == pytest.approx(problem.optimum, abs=2e-6)
     assert found >= problem.optimum - 1e-6
-
-
-@pytest.mark.parametrize("name", NOISE)
-def test_noise_is_a_hundredth_to_a_third_of_what_a_function_varies_by(name):
-    problem = PROBLEMS[f"{name}-noisy"]
-    values = [problem.true_outcomes(x)["f"] for x in problem.initial_points(128, seed=0)]
-    assert 0.002 < problem.noise / np.std(values) < 0.35
 
 
 def test_the_optimum_of_hartmann_is_reached_at_its_published_minimizer():
@@ -171,7 +164,7 @@ def test_the_optimum_of_a_constrained_function_is_the_best_feasible_one_that_loc
             value, rng.uniform(size=problem.dim), jac=True, method="SLSQP", bounds=[(0, 1)] * problem.dim,
             constraints={"type": "ineq", "fun": slack, "jac": jacobian}, options={"ftol": 1e-14, "maxiter": 300},
         )
-        for _ in range(12)
+        for _ in range(6)
     ]  # fmt: skip
     best = min(spread * each.fun for each in found if np.isfinite(each.fun) and slack(each.x).min() > -1e-9)
     assert best == pytest.approx(problem.optimum, rel=1e-6)
@@ -275,8 +268,8 @@ def dominated_share(values, reference, low, draws=200_000):
     return covered.mean() * np.prod(np.subtract(reference, low))
 
 
-SEVERAL = [name for name in FUNCTIONS if PROBLEMS[name].kind == "several" and name not in ("penicillin", "c2dtlz2")]
-"""Without two problems of whose first points few or none are below the reference point."""
+SEVERAL = [name for name in FUNCTIONS if PROBLEMS[name].kind == "several" and name != "c2dtlz2"]
+"""Without the one of whose first points none is below the reference point."""
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -299,8 +292,6 @@ def test_hypervolumes_are_those_of_the_feasible_points_for_minimization(name):
         ("constrained-branincurrin", multi_objective.ConstrainedBraninCurrin()),
         ("zdt1", multi_objective.ZDT1(dim=6)),
         ("c2dtlz2", multi_objective.C2DTLZ2(dim=4)),
-        ("carsideimpact", multi_objective.CarSideImpact()),
-        ("penicillin", multi_objective.Penicillin()),
     ],
 )
 def test_objectives_and_their_reference_point_are_those_of_botorch(name, function):
@@ -346,15 +337,16 @@ def test_noise_is_a_function_of_its_seed_and_absent_where_none_is_declared():
 # ---------------------------------------------------------------------------------------------------- Ax's own registry
 
 
+@pytest.mark.filterwarnings("ignore::ax.exceptions.core.AxParameterWarning")  # on what its own problems leave out
 def test_every_problem_of_the_registry_of_ax_is_one_here_or_has_a_reason_why_not():
     from ax.benchmark.problems.registry import BENCHMARK_PROBLEM_REGISTRY, get_benchmark_problem
 
     assert set(AX) <= set(BENCHMARK_PROBLEM_REGISTRY)
     for key in BENCHMARK_PROBLEM_REGISTRY:
         if key in AX:
-            assert problems_with(f"ax:{key}") == []
+            assert unknown_problem(f"ax:{key}") == []
             continue
-        (line,) = problems_with(f"ax:{key}")
+        (line,) = unknown_problem(f"ax:{key}")
         assert "does not fit" in line and any(reason in line for reason in AX_UNSUITED.values())
         if not key.startswith(("LCBench", "botorch_synthetic")):
             assert reasons_against(get_benchmark_problem(key))
@@ -392,8 +384,8 @@ def test_a_problem_of_ax_has_the_noise_and_the_clock_of_ax():
 
 
 def test_an_unknown_problem_is_a_line_with_the_nearest_name():
-    (line,) = problems_with("hartman6")
-    assert "'hartman6' is unknown; did you mean 'hartmann6'?; allowed: ackley10," in line
+    (line,) = unknown_problem("hartman6")
+    assert "'hartman6' is unknown; did you mean hartmann6?; allowed: ackley10," in line
 
 
 def test_a_problem_whose_package_is_missing_has_a_line_that_says_how_to_get_it(monkeypatch):

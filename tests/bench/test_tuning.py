@@ -12,7 +12,7 @@ from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.spaces import Choice, Float, Int
 from gpu_gs.bench.tuning import TABLES
 
-TRAINED = ("svr-diabetes", "svm-digits", "forest-breast-cancer", "gbm-breast-cancer", "mlp-digits")
+TRAINED = ("svr-diabetes", "svm-digits", "forest-breast-cancer", "gbm-breast-cancer")
 
 
 def package(name, metrics=None):
@@ -144,6 +144,20 @@ def test_a_table_is_read_once_and_only_when_it_is_used(monkeypatch):
     assert read == []
     assert {make().optimum for make in makers} == {PROBLEMS["nasbench-imagenet"].optimum}
     assert read == ["imagenet"]
+
+
+def test_points_that_a_strategy_of_ax_asks_for_are_settings_of_the_table():
+    from gpu_gs.bench.contestants import build
+
+    package("hpolib-naval")
+    problem = PROBLEMS["hpolib-naval-log"]
+    points = problem.initial_points(6, seed=0)
+    contestant = build("fast@cpu")
+    contestant.start(problem, 0, points, [problem.observe(x, i) for i, x in enumerate(points)])
+    for _ in range(2):
+        (x,) = contestant.ask()
+        assert problem.space.contains(x, tolerance=0.0)
+        contestant.tell([x], [problem.observe(x, 0)])
 
 
 # ---------------------------------------------------------------------------------------------- models that are trained
