@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gpu_gs.bench.contestants import OTHERS, missing, on_cuda, problems_with, short, split, unsuited
 from gpu_gs.bench.plan import BenchmarkConfig
-from gpu_gs.bench.problems import PROBLEMS, missing_problem
-from gpu_gs.bench.problems import problems_with as problems_with_problem
+from gpu_gs.bench.problems import PROBLEMS, missing_problem, unknown_problem
 from gpu_gs.bench.runner import gpus
 from gpu_gs.errors import ConfigError
 
@@ -21,7 +20,7 @@ def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple
         ConfigError: An unknown problem or contestant, or nothing is left to do.
     """
     names = list(dict.fromkeys(_on_devices(config)))
-    wrong = [reason for name in config.problems for reason in problems_with_problem(name)]
+    wrong = [reason for name in config.problems for reason in unknown_problem(name)]
     wrong += [reason for name in config.contestants for reason in problems_with(name)]
     named = [short(name) for name in names]
     wrong += [

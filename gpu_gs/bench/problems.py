@@ -10,6 +10,7 @@ convention). A run is judged by its regret, noise-free:
 Where nobody knows the optimum (``Problem.is_exact`` says so) a run may do better, and its regret is then negative.
 """
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -324,6 +325,10 @@ PROBLEMS: dict[str, Problem] = {
 """Problems by name."""
 
 
+NEAR = 6
+"""Names of problems that stand in an error about one that is unknown."""
+
+
 def unknown_problem(name: str) -> list[str]:
     """Why this is no problem's name; empty if it is one."""
     if name in PROBLEMS:
@@ -332,7 +337,11 @@ def unknown_problem(name: str) -> list[str]:
         for part, reason in AX_UNSUITED.items():
             if part in name:
                 return [f"bench: problem: {name!r} does not fit: {reason}"]
-    return [f"bench: problem: {name!r} is unknown{closest(name, PROBLEMS)}; allowed: {', '.join(sorted(PROBLEMS))}"]
+    near = difflib.get_close_matches(name.lower(), PROBLEMS, n=NEAR, cutoff=0.3)
+    hint = (
+        f"; allowed: one of {len(PROBLEMS)} names (docs/benchmarks.md){', such as ' if near else ''}{', '.join(near)}"
+    )
+    return [f"bench: problem: {name!r} is unknown{closest(name, PROBLEMS)}{hint}"]
 
 
 def missing_problem(name: str) -> str | None:
