@@ -50,6 +50,7 @@ class ConfigKind(StrEnum):
 
     strategy = "strategy"
     task = "task"
+    benchmark = "benchmark"
 
 
 def _version(wanted: bool) -> None:
@@ -130,14 +131,40 @@ def resume(
 
 
 @app.command(epilog=EPILOG)
-def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")], as_json: Json = False) -> None:
-    """Write report.html, result.json and the tables of a run again, from its journal."""
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="The folder of a run; or folders of benchmarks, merged.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where a benchmark's report goes.  [default: the first folder]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a run again from its journal, or one report of benchmarks of several machines."""
+    from gpu_gs.bench.report import is_benchmark, write_report
+
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise TaskError(f"{missing[0]}: no such folder")
+    benchmarks = [folder for folder in folders if is_benchmark(folder)]
+    if benchmarks:
+        if others := [folder for folder in folders if folder not in benchmarks]:
+            raise TaskError(f"{others[0]}: no results of a benchmark; only folders of benchmarks are merged")
+        page = write_report(benchmarks, out or benchmarks[0])
+        if as_json:
+            _print_json({"report": str(page)})
+        else:
+            print(page)
+        return
+    if len(folders) > 1 or out is not None:
+        raise TaskError(f"{folders[0]}: no results of a benchmark; the report of a run takes one folder and no --out")
+    _report_of_run(folders[0], as_json)
+
+
+def _report_of_run(folder: Path, as_json: bool) -> None:
     with _ax_loaded():
         from gpu_gs.run import journal
         from gpu_gs.run.loop import config_of
         from gpu_gs.run.outputs import write_results
-    if not folder.is_dir():
-        raise TaskError(f"{folder}: no such folder")
     record = journal.read(folder)
     summary = write_results(record, config_of(record), folder)
     if as_json:
@@ -219,7 +246,9 @@ def _seconds(value: float) -> str:
 
 @app.command(epilog=EPILOG)
 def validate(
-    file: Annotated[str, typer.Argument(help="A strategy's or a task's YAML file, or the name of a shipped one.")],
+    file: Annotated[
+        str, typer.Argument(help="A YAML file of a strategy, task or benchmark, or the name of a shipped one.")
+    ],
     kind: Annotated[ConfigKind | None, typer.Option(help="What it is; by default, what it looks like.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -232,6 +261,13 @@ def validate(
         if kind is ConfigKind.strategy:
             strategy = StrategyConfig.load(file)
             words = f"strategy {strategy.name or ''} with engine {strategy.engine} on device {strategy.device}"
+        elif kind is ConfigKind.benchmark:
+            from gpu_gs.bench.entries import who_takes_part
+            from gpu_gs.bench.plan import load_benchmark
+
+            benchmark = load_benchmark(file)
+            present, benchmark = who_takes_part(benchmark, _say)
+            words = f"benchmark of {', '.join(benchmark.sections)} with contestants {', '.join(present)}"
         else:
             config = load_task(file)
             with _ax_loaded():
@@ -258,7 +294,9 @@ def _kind_of(file: str) -> ConfigKind:
 
     if file in presets("tasks"):
         return ConfigKind.task
-    known = [*presets("strategies"), *presets("tasks")]
+    if file in presets("benchmarks"):
+        return ConfigKind.benchmark
+    known = [*presets("strategies"), *presets("tasks"), *presets("benchmarks")]
     if file not in known and not Path(file).expanduser().exists():
         hint = closest(Path(file).stem, known) or ";"
         raise ConfigError([f"{file}: no such file or preset{hint} presets: {', '.join(known)}"])
@@ -269,6 +307,9 @@ def _kind_of(file: str) -> ConfigKind:
     tasks_own = {"objective", "parameters", "optimize", "trials", "held_out"}
     if isinstance(values, dict) and (tasks_own & set(values) or values.get("preset") in presets("tasks")):
         return ConfigKind.task
+    benchmarks_own = {"latency", "regret", "memory", "article", "contestants"}
+    if isinstance(values, dict) and (benchmarks_own & set(values) or values.get("preset") in presets("benchmarks")):
+        return ConfigKind.benchmark
     return ConfigKind.strategy
 
 
@@ -277,7 +318,7 @@ def presets(as_json: Json = False) -> None:
     """List the configurations that come with gpu-gs."""
     from gpu_gs import config
 
-    kinds: tuple[config.Kind, ...] = ("strategies", "tasks")
+    kinds: tuple[config.Kind, ...] = ("strategies", "tasks", "benchmarks")
     found = {kind: {name: str(path) for name, path in config.presets(kind).items()} for kind in kinds}
     if as_json:
         _print_json(found)
@@ -299,11 +340,17 @@ def _first_comment(path: Path) -> str:
 
 @app.command()
 def schema(kind: Annotated[ConfigKind, typer.Argument()] = ConfigKind.task) -> None:
-    """Print the JSON Schema of a strategy's or a task's file, for editors that complete and check YAML."""
-    from gpu_gs.config import StrategyConfig, json_schema
+    """Print the JSON Schema of a file of this kind, for editors that complete and check YAML."""
+    from gpu_gs.bench.plan import BenchmarkConfig
+    from gpu_gs.config import ConfigModel, StrategyConfig, json_schema
     from gpu_gs.run.task_config import TaskConfig
 
-    _print_json(json_schema(TaskConfig if kind is ConfigKind.task else StrategyConfig))
+    models: dict[ConfigKind, type[ConfigModel]] = {
+        ConfigKind.strategy: StrategyConfig,
+        ConfigKind.task: TaskConfig,
+        ConfigKind.benchmark: BenchmarkConfig,
+    }
+    _print_json(json_schema(models[kind]))
 
 
 @app.command()
@@ -382,172 +429,104 @@ def _print_choices(found: dict[str, Any]) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- bench
 
-bench = typer.Typer(help="Measure asks and regrets against stock Ax and others, each in a process of its own.")
-app.add_typer(bench, name="bench", no_args_is_help=True)
 
-Contestants = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--contestant",
-        help="reference (stock Ax), optuna, random, ax-random (Ax's own share), a strategy preset or a YAML file; the "
-        "strategies with a device if wanted: fast@cuda. Repeatable.",
-    ),
-]
-
-
-class Suite(StrEnum):
-    """What a benchmark runs by default."""
-
-    claim = "claim"
-    kinds = "kinds"
-
-
-Results = Annotated[Path, typer.Option(help="Folder of the results; a benchmark that was interrupted goes on there.")]
-
-
-@bench.command("latency", epilog=EPILOG)
-def latency(
-    sizes: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--n",
-            min=2,
-            help="Evaluations known at the first ask; repeatable. By default 50 to 2000 (to 10000 on CUDA), and 200 for "
-            "several candidates at once.",
+@app.command(epilog=EPILOG)
+def bench(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[BENCHMARK]",
+            help="A benchmark's YAML file, or the name of a shipped one: smoke, latency, regret, kinds, hpo, article, "
+            "devices, memory. With --setup, contestants.",
+            show_default=False,
         ),
     ] = None,
-    contestants: Contestants = None,
-    problems: Annotated[
+    contestants: Annotated[
         list[str] | None,
-        typer.Option("--problem", help="A test function; repeatable. By default hartmann6 and ackley20."),
-    ] = None,
-    suite: Annotated[
-        Suite,
         typer.Option(
-            help="claim: one objective over a box; kinds: linear and outcome constraints, two objectives, mixed and 20 "
-            "parameters, others pending, several at once, at their own --n."
+            help="In place of the benchmark's, with commas between: reference (stock Ax), other optimizers by name, "
+            "strategy presets or YAML files; the strategies with a device if wanted: fast@cuda.",
         ),
-    ] = Suite.claim,
-    asks: Annotated[int, typer.Option(min=1, help="Asks timed at each size, after one that is not.")] = 20,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, help="Candidates of an ask: at every --n, or without one 8 at n=200 beside single ones."),
     ] = None,
-    pending: Annotated[int, typer.Option(min=0, help="Other trials that run during each ask.")] = 0,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Thread counts to try; the better one counts. By default 1 and all cores."),
-    ] = None,
-    limit: Annotated[
-        float, typer.Option(min=0, help="Seconds after which a contestant times no further ask, 3 at least.")
-    ] = 600.0,
-    seed: Annotated[int, typer.Option(help="Seed of the initial points.")] = 0,
-    stages: Annotated[bool, typer.Option("--stages", help="Also print where the time of an ask goes.")] = False,
-    out: Results = Path("runs/bench-latency"),
-    as_json: Json = False,
-) -> None:
-    """Seconds of an ask at several numbers of trials, against stock Ax and Optuna. Leave the machine alone meanwhile."""
-    from gpu_gs.bench.latency import bench_latency
-    from gpu_gs.bench.tables import show
-
-    kinds = suite is Suite.kinds
-    if kinds and (sizes or batch or pending):
-        raise ConfigError(["bench: latency: --suite kinds has its own --n, --batch and --pending"])
-    result = bench_latency(
-        problems or ([] if kinds else ["hartmann6", "ackley20"]),
-        sizes,
-        contestants,
-        asks=asks,
-        threads=threads,
-        seed=seed,
-        out=out,
-        batch=batch or (8 if sizes is None else 1),
-        limit=limit,
-        pending=pending,
-        kinds=kinds,
-    )
-    if as_json:
-        _print_json(result)
-    else:
-        show(result, stages=stages)
-
-
-@bench.command("regret", epilog=EPILOG)
-def regret(
-    problems: Annotated[
+    devices: Annotated[
         list[str] | None,
-        typer.Option("--problem", help="A test function; repeatable. By default those of the suite."),
+        typer.Option("--device", help="Where each strategy runs, with commas between: cpu, cuda, cuda:N."),
     ] = None,
-    suite: Annotated[
-        Suite,
-        typer.Option(
-            help="claim: five functions over a box and their noisy versions, 60 evaluations, 20 seeds; kinds: outcome and "
-            "linear constraints, several objectives, mixed parameters, several at once, others pending, 10 seeds."
-        ),
-    ] = Suite.claim,
-    contestants: Contestants = None,
+    problems: Annotated[
+        list[str] | None, typer.Option("--problem", help="Only the cases of these, with commas between.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Whole runs of each contestant on each case.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any setting of the benchmark; repeatable."),
+    ] = None,
     references: Annotated[
         list[Path] | None,
+        typer.Option("--reference", help="A regret.json or regret.jsonl with runs that were made before; repeatable."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Whole runs at a time, one thread each.")] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Send whole runs to the workers of this Dask scheduler.")
+    ] = None,
+    out: Annotated[
+        Path | None,
         typer.Option(
-            "--reference",
-            help="A regret.json or regret.jsonl with runs of stock Ax or others that were made before; repeatable.",
+            help="Folder of the results; an interrupted benchmark goes on there.  [default: runs/bench-BENCHMARK]"
         ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Paired runs. By default those of the suite.")] = None,
-    evaluations: Annotated[
-        int | None, typer.Option(min=2, help="Evaluations of a run. By default those of the suite, or 60.")
-    ] = None,
-    initial: Annotated[
-        int | None, typer.Option(min=1, help="Of these, shared Sobol points. By default those of the suite, or 10.")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Candidates of an ask, of the problems named. By default 1.")
-    ] = None,
-    pending: Annotated[
-        int | None, typer.Option(min=0, help="Other trials that run during each ask, of the problems named.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 1,
-    out: Results = Path("runs/bench-regret"),
+    setup: Annotated[
+        bool,
+        typer.Option(
+            "--setup",
+            help="Only install what contestants need that gpu_gs does not, into environments of their own: of "
+            "those named, or of all.",
+        ),
+    ] = False,
+    stages: Annotated[bool, typer.Option("--stages", help="Also print where the time of an ask goes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Regret from the same initial points, and paired tests whether it is worse than stock Ax's or Optuna's."""
-    from gpu_gs.bench.cases import SUITES, cases_of
-    from gpu_gs.bench.regret import bench_regret
-    from gpu_gs.bench.tables import show
+    """Measure asks and whole runs against stock Ax and others, and write a report. Leave the machine alone meanwhile."""
+    names = _split(contestants)
+    if setup:
+        from gpu_gs.bench.contestants import setup as set_up
 
-    result = bench_regret(
-        cases_of(suite.value, problems, evaluations, initial, batch, pending),
-        contestants or (["fast"] if references else ["fast", "reference"]),
-        seeds or SUITES[suite.value].seeds,
-        workers,
-        out,
-        kept=references or (),
+        set_up([*([] if source is None else _split([source])), *names], _say)
+        return
+    if source is None:
+        from gpu_gs.config import presets
+
+        raise ConfigError([f"bench: which benchmark? allowed: {', '.join(presets('benchmarks'))}, or a YAML file"])
+    from gpu_gs.bench.plan import load_benchmark
+
+    config = load_benchmark(
+        source,
+        set_values=settings or (),
+        contestants=names,
+        devices=_split(devices),
+        problems=_split(problems),
+        seeds=seeds,
+        workers=workers,
+        references=[str(path) for path in references or ()],
     )
-    if as_json:
-        _print_json(result)
-    else:
-        show(result)
-
-
-@bench.command("memory", epilog=EPILOG)
-def memory(
-    contestants: Contestants = None,
-    problem: Annotated[str, typer.Option(help="A test function.")] = "hartmann6",
-    n: Annotated[int, typer.Option("--n", min=2, help="Evaluations known at every ask.")] = 40,
-    asks: Annotated[int, typer.Option(min=20, help="Asks, each given up again without a value.")] = 5000,
-    seed: Annotated[int, typer.Option(help="Seed of the initial points.")] = 0,
-    out: Results = Path("runs/bench-memory"),
-    as_json: Json = False,
-) -> None:
-    """Memory of the process and size of the stored state over many asks."""
-    from gpu_gs.bench.memory import bench_memory
+    from gpu_gs.bench.benchmark import run_benchmark
+    from gpu_gs.bench.executors import DaskExecutor
+    from gpu_gs.bench.report import write_report
     from gpu_gs.bench.tables import show
 
-    result = bench_memory(contestants or ["fast"], problem, n, asks, seed, out)
+    folder = out or Path("runs") / f"bench-{Path(source).stem}"
+    results = run_benchmark(config, folder, say=_say, executor=None if dask is None else lambda: DaskExecutor(dask))
+    page = write_report([folder], folder)
     if as_json:
-        _print_json(result)
-    else:
-        show(result)
+        _print_json(results)
+        return
+    for result in results.values():
+        show(result, stages=stages)
+    _say(f"Report: {page}")
+
+
+def _split(values: list[str] | None) -> list[str]:
+    """``a,b`` and ``--option a --option b`` alike."""
+    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
 
 
 # -------------------------------------------------------------------------------------------------------- plumbing

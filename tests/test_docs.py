@@ -1,12 +1,16 @@
 """The README's and the docs' examples run, and their tables tell the truth."""
 
 import re
+import shlex
 import subprocess
 import sys
 import warnings
 
 import pytest
+import typer
 
+from gpu_gs.bench.plan import load_benchmark
+from gpu_gs.cli import _split, app
 from gpu_gs.config import StrategyConfig, presets
 
 
@@ -86,3 +90,34 @@ def test_links_between_files_lead_somewhere(repository, name):
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+def bench_commands(repository):
+    """Every ``gpu-gs bench`` command of README and docs, as arguments."""
+    found = set()
+    for file in [repository / "README.md", *sorted((repository / "docs").glob("*.md"))]:
+        text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^gpu-gs bench [^\n]*", text, flags=re.MULTILINE):
+            found.add(line)
+        found |= {" ".join(match.split()) for match in re.findall(r"`(gpu-gs bench [^`]*)`", text)}
+    return sorted(found)
+
+
+def test_every_benchmark_command_of_the_docs_is_one(repository):
+    commands = bench_commands(repository)
+    assert len(commands) > 8
+    parser = typer.main.get_command(app).commands["bench"]
+    for command in commands:
+        arguments = [word for word in shlex.split(command, comments=True)[2:] if word != "..."]
+        options = parser.make_context("bench", arguments, resilient_parsing=True).params
+        parser.make_context("bench", list(arguments))  # raises on what it does not know
+        if options["source"] and options["source"].isidentifier():
+            load_benchmark(
+                options["source"], set_values=options["settings"] or (), problems=_split(options["problems"])
+            )
+
+
+def test_every_shipped_benchmark_stands_in_the_docs(repository):
+    text = (repository / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for name in presets("benchmarks"):
+        assert f"| `{name}` |" in text

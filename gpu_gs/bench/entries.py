@@ -1,61 +1,75 @@
-"""Who and what takes part in a benchmark, and the lines that say how far it is."""
+"""Who and what takes part in a benchmark: checked before anything runs."""
 
-import sys
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
-from gpu_gs.bench.contestants import missing, problems_with, short, unsuited
-from gpu_gs.bench.problems import PROBLEMS
-from gpu_gs.config import closest
+from gpu_gs.bench.contestants import OTHERS, missing, on_cuda, problems_with, short, split, unsuited
+from gpu_gs.bench.plan import BenchmarkConfig
+from gpu_gs.bench.problems import PROBLEMS, missing_problem, unknown_problem
+from gpu_gs.bench.runner import gpus
 from gpu_gs.errors import ConfigError
 
 
-def validate(problems: list[str], contestants: list[str]) -> list[str]:
-    """The contestants that can take part here.
+def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple[list[str], BenchmarkConfig]:
+    """The contestants that can take part here, each strategy on each of the devices; and the cases that can run here.
+
+    Args:
+        config: What shall run.
+        say: Gets a line for each contestant or problem that is left out, with the reason.
 
     Raises:
-        ConfigError: An unknown problem or contestant.
+        ConfigError: An unknown problem or contestant, or nothing is left to do.
     """
-    wrong = [
-        f"bench: problem: {name!r} is unknown{closest(name, PROBLEMS)}; allowed: {', '.join(sorted(PROBLEMS))}"
-        for name in problems
-        if name not in PROBLEMS
-    ]
-    wrong += [reason for name in contestants for reason in problems_with(name)]
-    named = [short(name) for name in dict.fromkeys(contestants)]
+    names = list(dict.fromkeys(_on_devices(config)))
+    wrong = [reason for name in config.problems for reason in unknown_problem(name)]
+    wrong += [reason for name in config.contestants for reason in problems_with(name)]
+    named = [short(name) for name in names]
     wrong += [
         f"bench: contestant: two are called {name!r}" for name in sorted({x for x in named if named.count(x) > 1})
     ]
     if wrong:
         raise ConfigError(wrong)
     present = []
-    for name in dict.fromkeys(contestants):
-        if reason := missing(name):
-            print(f"skipped {name}: {reason}", file=sys.stderr)
+    for name in names:
+        if reason := _absent(name):
+            say(f"skipped {name}: {reason}")
         else:
             present.append(name)
-    return present
+    if not present:
+        raise ConfigError([f"bench: contestants: none of {', '.join(names)} can take part here"])
+    if config.article is not None and not any(split(name)[0] not in OTHERS for name in present):
+        raise ConfigError(["bench: article: contestants: there is no strategy under Ax among them, such as reference"])
+    absent = {name: reason for name in config.problems if (reason := missing_problem(name)) is not None}
+    for name, reason in absent.items():
+        say(f"skipped {name}: {reason}")
+    if absent:
+        if len(absent) == len(config.problems):
+            raise ConfigError([f"bench: problem: {name}: {reason}" for name, reason in absent.items()])
+        config = config.only([name for name in config.problems if name not in absent])
+    for problem in config.problems:
+        for name in present:
+            if reason := unsuited(name, PROBLEMS[problem]):
+                say(f"skipped {name} on {problem}: {reason}")
+    return present, config
 
 
-def suited(problem: str, contestants: list[str]) -> list[str]:
-    """The contestants that can take this problem; says of the others why not."""
-    present = []
-    for name in contestants:
-        if reason := unsuited(name, PROBLEMS[problem]):
-            print(f"skipped {name} on {problem}: {reason}", file=sys.stderr)
-        else:
-            present.append(name)
-    return present
+def _on_devices(config: BenchmarkConfig) -> Iterator[str]:
+    if config.devices is None:
+        yield from config.contestants
+        return
+    devices: Sequence[str] = (
+        ["cpu", *(["cuda"] if gpus() else [])] if config.devices == "found" else list(config.devices)
+    )
+    for name in config.contestants:
+        base, device = split(name)
+        if device is not None or base in OTHERS:
+            yield name
+            continue
+        for where in devices:
+            # Stock Ax is on the CPU unless told otherwise: there it keeps its plain name.
+            yield name if (base, where) == ("reference", "cpu") else f"{name}@{where}"
 
 
-def progress(finished: int, total: int, line: dict[str, Any]) -> None:
-    """A line on stderr for each job."""
-    job = line["job"]
-    state = "failed" if "error" in line else "done"
-    where = f"n={job['n']}" if "n" in job else f"seed {job['seed']}"
-    if job.get("batch", 1) > 1:
-        where += f", {job['batch']} at once"
-    if job.get("pending", 0):
-        where += f", {job['pending']} pending"
-    threads = f"{job['threads']} thread{'s' if job['threads'] > 1 else ''}"
-    print(f"[{finished}/{total}] {job['contestant']} {job['problem']} {where}, {threads}: {state}", file=sys.stderr)
-    sys.stderr.flush()
+def _absent(name: str) -> str | None:
+    if on_cuda(name) and not gpus():
+        return "there is no usable GPU here (gpu-gs doctor says why)"
+    return missing(name)

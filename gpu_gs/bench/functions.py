@@ -5,7 +5,7 @@ optimum given here as a number is checked by a test that says how; BoTorch's own
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_gs.bench.spaces import AtMost, Choice, Float, Int, Parameter, Space
@@ -26,6 +26,11 @@ class Definition:
         penalty: The regret while no point is feasible.
         floor: Regrets below this count as this in comparisons: nobody would pay for more.
         optimizers: Points with the optimum, where the function draws them.
+        exact: Whether ``optimum`` is the optimum, up to rounding; else it is an approximation, a bound, or the best
+            value that anyone found, and a regret may be negative.
+        baseline: The value (of several objectives, the hypervolume) that Ax's score counts from.
+        seconds: How long the evaluation of a point takes where it is only looked up here.
+        repeat: What an evaluation with a seed observes, where its noise is no Gaussian one.
     """
 
     space: Space
@@ -37,6 +42,10 @@ class Definition:
     penalty: float = float("inf")
     floor: float = FLOOR
     optimizers: Sequence[Sequence[float]] = ()
+    exact: bool = True
+    baseline: float | None = None
+    seconds: Callable[[Sequence[Any]], float] | None = None
+    repeat: Callable[[Sequence[Any], int], dict[str, float]] | None = None
 
 
 def _tensor(x: Sequence[Any]) -> Any:
@@ -53,14 +62,24 @@ def _single(function: Any) -> Callable[[Sequence[Any]], dict[str, float]]:
     return lambda x: {"f": float(function(_tensor(x))[0])}
 
 
-def synthetic(name: str, **options: Any) -> Callable[[], Definition]:
-    """A class of ``botorch.test_functions.synthetic`` over its box."""
+def synthetic(
+    name: str, optimum: float | None = None, floor: float = FLOOR, **options: Any
+) -> Callable[[], Definition]:
+    """A class of ``botorch.test_functions.synthetic`` over its box.
+
+    Args:
+        name: The class.
+        optimum: In place of BoTorch's, where that is rounded.
+        floor: Of the regret.
+        options: The class's arguments.
+    """
 
     def define() -> Definition:
         import botorch.test_functions.synthetic as module
 
         function = getattr(module, name)(**options)
-        return Definition(_box(function), _single(function), float(function.optimal_value))
+        smallest = float(function.optimal_value) if optimum is None else optimum
+        return Definition(_box(function), _single(function), smallest, floor=floor)
 
     return define
 
@@ -68,39 +87,25 @@ def synthetic(name: str, **options: Any) -> Callable[[], Definition]:
 # ------------------------------------------------------------------------------------------------------ constrained
 
 
-def _constrained(function: Any, optimum: float, floor: float) -> Definition:
-    """A constrained function of BoTorch; the penalty is that of its worst feasible value."""
-    names = tuple(f"c{i}" for i in range(function.num_constraints))
+def constrained(name: str, floor: float, optimum: float | None = None, **options: Any) -> Callable[[], Definition]:
+    """The same of a constrained function; the penalty is that of its worst feasible value."""
 
-    def evaluate(x: Sequence[Any]) -> dict[str, float]:
-        row = _tensor(x)
-        slacks = function.evaluate_slack_true(row)[0].tolist()
-        return {"f": float(function(row)[0]), **dict(zip(names, slacks, strict=True))}
+    def define() -> Definition:
+        import botorch.test_functions.synthetic as module
 
-    penalty = float(function.worst_feasible_value) - optimum
-    return Definition(_box(function), evaluate, optimum, constraints=names, penalty=penalty, floor=floor)
+        function = getattr(module, name)(**options)
+        smallest = float(function.optimal_value) if optimum is None else optimum
+        names = tuple(f"c{i}" for i in range(function.num_constraints))
 
+        def evaluate(x: Sequence[Any]) -> dict[str, float]:
+            row = _tensor(x)
+            slacks = function.evaluate_slack_true(row)[0].tolist()
+            return {"f": float(function(row)[0]), **dict(zip(names, slacks, strict=True))}
 
-def pressure_vessel() -> Definition:
-    """BoTorch rounds the thicknesses in the cost, not in the constraints, so that its published optimum, 6059.946, can
-    be undercut: thicknesses just below the middle between two steps pay for the lower one."""
-    from botorch.test_functions.synthetic import PressureVessel
+        penalty = float(function.worst_feasible_value) - smallest
+        return Definition(_box(function), evaluate, smallest, constraints=names, penalty=penalty, floor=floor)
 
-    return _constrained(PressureVessel(), optimum=5633.950241007438, floor=0.1)
-
-
-def speed_reducer() -> Definition:
-    from botorch.test_functions.synthetic import SpeedReducer
-
-    return _constrained(SpeedReducer(), optimum=2996.3481649, floor=0.1)
-
-
-def constrained_hartmann() -> Definition:
-    """Hartmann6 with its minimizer inside the ball that is feasible."""
-    from botorch.test_functions.synthetic import ConstrainedHartmann
-
-    function = ConstrainedHartmann(dim=6)
-    return _constrained(function, optimum=float(function.optimal_value), floor=1e-4)
+    return define
 
 
 LINEAR = (AtMost({0: 1.0, 1: 1.0, 2: 1.0}, 0.7), AtMost({3: -1.0, 4: 1.0}, -0.1))
@@ -119,8 +124,14 @@ def hartmann_linear() -> Definition:
 # ------------------------------------------------------------------------------------------------ several objectives
 
 
-def several(name: str, **options: Any) -> Callable[[], Definition]:
-    """A class of ``botorch.test_functions.multi_objective``, judged by hypervolume against its reference point."""
+def several(name: str, exact: bool = False, **options: Any) -> Callable[[], Definition]:
+    """A class of ``botorch.test_functions.multi_objective``, judged by hypervolume against its reference point.
+
+    Args:
+        name: The class.
+        exact: Whether BoTorch knows the largest hypervolume from a formula, not from a search.
+        options: The class's arguments.
+    """
 
     def define() -> Definition:
         import botorch.test_functions.multi_objective as module
@@ -144,6 +155,7 @@ def several(name: str, **options: Any) -> Callable[[], Definition]:
             constraints=constraints,
             reference_point=tuple(function.ref_point.tolist()),
             floor=1e-4 * largest,
+            exact=exact,
         )
 
     return define
@@ -163,7 +175,13 @@ def two_hartmanns() -> Definition:
 
     bound = float(function.optimal_value) ** 2
     return Definition(
-        _box(function), evaluate, bound, objectives=("f0", "f1"), reference_point=(0.0, 0.0), floor=1e-4 * bound
+        _box(function),
+        evaluate,
+        bound,
+        objectives=("f0", "f1"),
+        reference_point=(0.0, 0.0),
+        floor=1e-4 * bound,
+        exact=False,
     )
 
 
@@ -189,37 +207,6 @@ def ackley_mixed() -> Definition:
     )
 
 
-def _from_ax(name: str, optimum: float, floor: float) -> Definition:
-    """One of Ax's discrete benchmark problems, ``get_<name>`` of ``ax.benchmark``'s mixed-integer ones."""
-    import ax.benchmark.problems.synthetic.discretized.mixed_integer as module
-    from ax.core.parameter import ParameterType, RangeParameter
-
-    problem = getattr(module, f"get_{name}")()
-    theirs: list[RangeParameter] = list(problem.search_space.parameters.values())
-    parameters: list[Parameter] = [
-        Int(int(p.lower), int(p.upper))
-        if p.parameter_type == ParameterType.INT
-        else Float(float(p.lower), float(p.upper))
-        for p in theirs
-    ]
-
-    def evaluate(x: Sequence[Any]) -> dict[str, float]:
-        outcomes = problem.test_function.evaluate_true(dict(zip((p.name for p in theirs), x, strict=True)))
-        return {"f": float(outcomes.reshape(()))}
-
-    return Definition(Space(tuple(parameters)), evaluate, optimum, floor=floor)
-
-
-def discrete_hartmann() -> Definition:
-    """Hartmann6 with four parameters on grids of 4, 4, 20 and 20 steps."""
-    return _from_ax("discrete_hartmann", optimum=-2.8893836571433287, floor=1e-4)
-
-
-def discrete_rosenbrock() -> Definition:
-    """Rosenbrock in ten dimensions, six of them with the values -5, 0, 5 and 10, so that (1, ..., 1) cannot be reached."""
-    return _from_ax("discrete_rosenbrock", optimum=8.969896989707385, floor=1e-2)
-
-
 CHOICES = (("a", "b", "c"), ("p", "q", "r", "s"))
 LEVELS = {"a": 0.1, "b": 0.45, "c": 0.8, "p": 0.66, "q": 0.1, "r": 0.95, "s": 0.35}
 """The coordinate of Hartmann6 behind each value of the unordered choices of ``hartmann6-mixed``."""
@@ -240,4 +227,110 @@ def hartmann_mixed() -> Definition:
         return {"f": float(function(_tensor([*x[:3], x[3] / STEPS, LEVELS[x[4]], LEVELS[x[5]]]))[0])}
 
     parameters: tuple[Parameter, ...] = (*[Float(0.0, 1.0)] * 3, Int(0, STEPS), *(Choice(values) for values in CHOICES))
-    return Definition(Space(parameters), evaluate, float(function.optimal_value), floor=1e-4)
+    return Definition(Space(parameters), evaluate, float(function.optimal_value), floor=1e-4, exact=False)
+
+
+# ------------------------------------------------------------------------------------------------- Ax's own benchmarks
+
+SCORE_FLOOR = 1e-6
+"""Of the distance from Ax's baseline to its optimum: a ten-thousandth of a point of its score."""
+
+
+def from_ax(key: str) -> Callable[[], Definition]:
+    """A problem of ``ax.benchmark``'s registry, with Ax's own optimum, which may be a bound or a published value.
+
+    Args:
+        key: In the registry.
+
+    Raises:
+        ValueError: By what is returned, where the problem does not fit: see ``reasons_against``.
+    """
+
+    def define() -> Definition:
+        from ax.benchmark.problems.registry import get_benchmark_problem
+
+        problem = get_benchmark_problem(key)
+        if reasons := reasons_against(problem):
+            raise ValueError(f"Ax's problem {key!r} does not fit: {'; '.join(reasons)}")
+        return _of_ax(problem)
+
+    return define
+
+
+def discrete_from_ax(name: str, optimum: float, floor: float) -> Callable[[], Definition]:
+    """One of Ax's mixed-integer problems, ``get_<name>``, with the optimum that Ax only bounds; unlike the registry,
+    it needs no scikit-learn."""
+
+    def define() -> Definition:
+        import ax.benchmark.problems.synthetic.discretized.mixed_integer as module
+
+        definition = _of_ax(getattr(module, f"get_{name}")())
+        return replace(definition, optimum=optimum, floor=floor, exact=True, baseline=None)
+
+    return define
+
+
+def reasons_against(problem: Any) -> list[str]:
+    """Why a ``BenchmarkProblem`` of Ax cannot be one of ours; empty if it can."""
+    from ax.core.parameter import RangeParameter
+
+    parameters = problem.search_space.parameters.values()
+    config = problem.optimization_config
+    return [
+        reason
+        for reason, applies in {
+            "it has parameters that are no ranges": not all(isinstance(p, RangeParameter) for p in parameters),
+            "it has fidelities or tasks": bool(problem.target_fidelity_and_task),
+            "it tells the noise of its values": any(m.observe_noise_sd for m in problem.opt_config_metrics),
+            "it is judged by what the model takes for the best": problem.report_inference_value_as_trace,
+            "it is maximized": not all(weight < 0 for _, weight in config.objective.metric_weights),
+            "its values are curves": problem.test_function.n_steps > 1,
+            "it has constraints relative to a status quo": problem.status_quo_params is not None,
+        }.items()
+        if applies
+    ]
+
+
+def _of_ax(problem: Any) -> Definition:
+    import math
+
+    from ax.core.parameter import ParameterType
+
+    ranges = list(problem.search_space.parameters.values())
+    config = problem.optimization_config
+    goals = [name for name, _ in config.objective.metric_weights]
+    slacks = [name for constraint in config.outcome_constraints for name in constraint.metric_names]
+    short = {goal: f"f{i}" if problem.is_moo else "f" for i, goal in enumerate(goals)}
+    short |= {slack: f"c{i}" for i, slack in enumerate(slacks)}
+
+    def named(x: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip((p.name for p in ranges), x, strict=True))
+
+    def evaluate(x: Sequence[Any]) -> dict[str, float]:
+        values = problem.test_function.evaluate_true(named(x))[:, 0].tolist()
+        return {short[name]: value for name, value in zip(problem.test_function.outcome_names, values, strict=True)}
+
+    worst, clock = problem.worst_feasible_value, problem.step_runtime_function
+    baseline = float(problem.baseline_value if math.isfinite(problem.baseline_value) else worst)
+    optimum = float(problem.optimal_value)
+    bounds = {c.metric_names[0]: float(c.bound) for c in config.objective_thresholds} if problem.is_moo else {}
+    return Definition(
+        Space(
+            tuple(
+                Int(int(p.lower), int(p.upper), p.log_scale)
+                if p.parameter_type == ParameterType.INT
+                else Float(float(p.lower), float(p.upper), p.log_scale)
+                for p in ranges
+            )
+        ),
+        evaluate,
+        optimum,
+        objectives=tuple(short[goal] for goal in goals),
+        constraints=tuple(short[slack] for slack in slacks),
+        reference_point=tuple(bounds[goal] for goal in goals) if problem.is_moo else None,
+        penalty=float("inf") if problem.is_moo or worst is None else float(worst) - optimum,
+        floor=SCORE_FLOOR * abs(baseline - optimum),
+        exact=False,
+        baseline=baseline,
+        seconds=None if clock is None else lambda x: float(clock(named(x))),
+    )

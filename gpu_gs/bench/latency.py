@@ -13,19 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench.contestants import is_ours, on_cuda, short
-from gpu_gs.bench.curves import draw
-from gpu_gs.bench.entries import progress, suited, validate
+from gpu_gs.bench.contestants import OTHERS, is_ours, on_cuda, short, split, unsuited
+from gpu_gs.bench.plan import LatencySection
 from gpu_gs.bench.problems import PROBLEMS
-from gpu_gs.bench.runner import Job, environment, gpus, run_jobs
+from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
 from gpu_gs.bench.statistics import growth, quantile
 
-SIZES = (50, 100, 250, 500, 1_000, 2_000)
-CUDA_SIZES = (5_000, 10_000)
-"""By default, only contestants on CUDA run at these."""
-
 BATCH_SIZE = 200
-"""Evaluations known at the first ask for several candidates at once."""
+"""Evaluations known at the first ask of most kinds of problems."""
 
 GROWTH_RANGE = (250, 2_000)
 """The numbers of trials between which an ask shall grow no faster than their square."""
@@ -79,115 +74,81 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Case:
-    """Asks for ``batch`` candidates from n evaluations on, while ``pending`` other trials run."""
+    """Asks for ``batch`` candidates from n evaluations on, while ``pending`` other trials run.
+
+    With ``storage``, Ax writes every trial into an SQLite file.
+    """
 
     problem: str
     n: int
     batch: int = 1
     pending: int = 0
+    storage: bool = False
 
     def job(self, **rest: Any) -> Job:
-        """The job of one contestant; it names pending trials only where there are some."""
-        pending = {"pending": self.pending} if self.pending else {}
-        return {"kind": "latency", "problem": self.problem, "n": self.n, "batch": self.batch, **pending, **rest}
+        """The job of one contestant; it names what is unusual only, so that older answers still count."""
+        unusual: Job = {"pending": self.pending} if self.pending else {}
+        unusual |= {"storage": True} if self.storage else {}
+        return {"kind": "latency", "problem": self.problem, "n": self.n, "batch": self.batch, **unusual, **rest}
 
     @classmethod
     def of(cls, job: Job) -> "Case":
-        return cls(job["problem"], job["n"], job["batch"], job.get("pending", 0))
-
-
-KINDS = (
-    *(Case(t.problem, t.n, t.batch, t.pending) for t in TARGETS if t.problem is not None),
-    Case("hartmann6", BATCH_SIZE, batch=8),
-)
-"""All kinds of problems, 6 parameters where not said otherwise."""
-
-
-def default_contestants() -> list[str]:
-    """Stock Ax and ours on each device that is here, and Optuna where it is installed."""
-    return ["reference", "fast@cpu", "optuna", *(["reference@cuda", "fast@cuda"] if gpus() else [])]
+        return cls(job["problem"], job["n"], job["batch"], job.get("pending", 0), job.get("storage", False))
 
 
 def bench_latency(
-    problems: list[str],
-    sizes: list[int] | None = None,
-    contestants: list[str] | None = None,
-    asks: int = 20,
-    threads: list[int] | None = None,
-    seed: int = 0,
-    out: Path = Path("runs/bench-latency"),
-    batch: int = 8,
-    limit: float = 600.0,
-    pending: int = 0,
-    kinds: bool = False,
+    section: LatencySection, contestants: Sequence[str], out: Path, progress: Watcher | None = None
 ) -> dict[str, Any]:
     """Seconds of an ask through each contestant, at each number of evaluations known.
 
     Args:
-        problems: Names of test functions; with ``kinds`` those of its cases that run, all if there are none.
-        sizes: Evaluations known at the first ask; by default ``SIZES``, ``CUDA_SIZES`` on CUDA, and ``BATCH_SIZE``
-            for ``batch`` candidates at once.
-        contestants: Names; by default those of ``default_contestants``.
-        asks: Asks timed, after one that is not.
-        threads: Thread counts to try; by default one and all cores.
-        seed: Of the initial points.
+        section: What is asked.
+        contestants: Names of those that take part where they can.
         out: The folder of the results.
-        batch: Candidates at once at ``BATCH_SIZE``, or at all ``sizes`` if some are given; 1 for none.
-        limit: Seconds after which a job times no further ask, three at least.
-        pending: Other trials that run during each ask.
-        kinds: Run the cases of ``KINDS`` instead; ``sizes``, ``batch`` and ``pending`` do not count then.
+        progress: Is told how far it is.
 
     Returns:
-        ``rows``: a dict for each problem, size and contestant; ``growth``: one for each problem and contestant. Also
-        written to ``out/latency.json``, with a picture beside it.
+        ``rows``: a dict for each case and contestant; ``growth``: one for each problem and contestant. Also written to
+        ``out/latency.json``.
     """
-    contestants = contestants or default_contestants()
-    contestants = validate(problems, contestants)
-    if kinds:
-        cases = [(case, contestants) for case in KINDS if not problems or case.problem in problems]
-    else:
-        cases = [
-            (Case(problem, n, together, pending), present)
-            for problem in problems
-            for n, together, present in _cases(sizes, batch, contestants)
-        ]
-    cases = [(case, suited(case.problem, present)) for case, present in cases]
-    counts = sorted(set(threads or (1, os.cpu_count() or 1)))
+    every = [
+        (Case(case.problem, n, case.batch, case.pending, case.storage), case.cuda_only)
+        for case in section.cases
+        for n in case.n
+    ]
+    cases = {case: suited(case, contestants, cuda_only) for case, cuda_only in every}
+    counts = sorted(set(section.threads or (1, os.cpu_count() or 1)))
     jobs = [
-        case.job(contestant=contestant, asks=asks, limit=limit, threads=count, seed=seed)
-        for case, present in cases
+        case.job(contestant=contestant, asks=section.asks, limit=section.limit, threads=count, seed=section.seed)
+        for case, present in cases.items()
         for contestant in present
         for count in counts
     ]
     before = environment()
-    lines = run_jobs(jobs, out / "latency.jsonl", workers=1, done=progress)
+    lines = run_jobs(jobs, out / "latency.jsonl", progress=progress)
     rows = []
-    for case, present in cases:
+    for case, present in cases.items():
         group = [line for line in lines if Case.of(line["job"]) == case]
         rows.extend(_compared([_row([x for x in group if x["job"]["contestant"] == name]) for name in present]))
     result = {
         "benchmark": "latency",
         "environment": before,
-        "asks": asks,
-        "seed": seed,
+        "asks": section.asks,
+        "seed": section.seed,
         "rows": rows,
         "growth": growth_rows(rows),
     }
     (out / "latency.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    draw(result, out / "latency.svg", out / "latency.png")
     return result
 
 
-def _cases(sizes: list[int] | None, batch: int, contestants: list[str]) -> list[tuple[int, int, list[str]]]:
-    """(evaluations known, candidates at once, contestants), in the order in which they run."""
-    if sizes is not None:
-        return [(n, batch, contestants) for n in sizes]
-    cases = [(n, 1, contestants) for n in SIZES]
-    if batch > 1:
-        cases.append((BATCH_SIZE, batch, contestants))
-    if large := [name for name in contestants if on_cuda(name)]:
-        cases += [(n, 1, large) for n in CUDA_SIZES]
-    return cases
+def suited(case: Case, contestants: Sequence[str], cuda_only: bool = False) -> list[str]:
+    """The contestants that can take part in a case."""
+    problem = PROBLEMS[case.problem]
+    present = [
+        name for name in contestants if unsuited(name, problem) is None and not (cuda_only and not on_cuda(name))
+    ]
+    return [name for name in present if split(name)[0] not in OTHERS] if case.storage else present
 
 
 # ------------------------------------------------------------------------------------------------------ its figures
@@ -199,6 +160,8 @@ def _row(lines: Sequence[Job]) -> dict[str, Any]:
     row = {name: job[name] for name in ("problem", "n", "batch")}
     if job.get("pending", 0):
         row["pending"] = job["pending"]
+    if job.get("storage", False):
+        row["storage"] = True
     row |= {"contestant": short(job["contestant"]), "d": PROBLEMS[job["problem"]].dim}
     answers = [line for line in lines if "answer" in line]
     if not answers:
@@ -284,7 +247,9 @@ def targets_of(row: dict[str, Any], cuda: bool) -> list[dict[str, Any]]:
 
     A ratio against stock Ax on CUDA counts only if it was taken there; without the opponent, ``met`` is None.
     """
-    found = []
+    found: list[dict[str, Any]] = []
+    if row.get("storage"):
+        return found
     for target in TARGETS:
         wanted_of = (target.n, target.batch, target.pending, target.cuda)
         if wanted_of != (row["n"], row["batch"], row.get("pending", 0), cuda):
@@ -324,6 +289,7 @@ def growth_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for row in rows
             if (row["problem"], row["contestant"], row["batch"]) == (problem, contestant, 1)
             and not row.get("pending")
+            and not row.get("storage")
             and low <= row["n"] <= high
             and "median" in row
         ]

@@ -1,202 +1,247 @@
-"""Runs benchmark jobs in processes of their own and keeps their answers as JSON lines.
+"""Runs benchmark jobs and keeps their answers as JSON lines, each with what it rests on.
 
-Latency jobs run alone, one after the other, each contestant with its better thread setting; regret jobs run in
-parallel, one thread each. A job that fails is a line with its error, not a gap; a benchmark that was interrupted goes
-on where it was.
+Jobs that are timed run alone, one after the other; the others as many at once as the executor takes. A job that fails
+is a line with its error, not a gap. A benchmark that was interrupted goes on where it was; an answer whose contestant
+has been configured otherwise since does not count.
 """
 
-import functools
 import json
-import os
-import platform
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from collections.abc import Container, Generator, Iterator, Sequence
+from concurrent.futures import Future, as_completed
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self, overload
 
-Job = dict[str, Any]
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+from gpu_gs.bench.executors import Executor, Job, Line, LocalExecutor
+from gpu_gs.bench.provenance import config_hash, environment, gpus, record
+from gpu_gs.errors import ConfigError, TaskError
+from gpu_gs.run.folder import Lock
 
-
-def environment() -> dict[str, Any]:
-    """What a figure depends on: versions, processor, number of cores, GPUs."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for package in ("gpu-gs", "ax-platform", "botorch", "gpytorch", "torch", "scipy", "numpy", "optuna"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "commit": commit or None,
-        "versions": versions,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "gpus": list(gpus()),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
+TIMED = ("latency", "memory", "article")
+"""Kinds of jobs that need a machine to themselves."""
 
 
-def _processor() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+class Watcher(Protocol):
+    """Who is told how far the jobs are; see ``progress.Progress``."""
+
+    def plan(self, waiting: Sequence[Job], done: Sequence[tuple[Job, float | None]]) -> None:
+        """What is to run, and what has run before, with its seconds."""
+
+    def started(self, job: Job) -> None:
+        """A job begins, perhaps anew; called from any thread."""
+
+    def finished(self, line: Line) -> None:
+        """A job is over, and its line is written."""
 
 
-@functools.cache
-def gpus() -> tuple[str, ...]:
-    """The GPUs on which an ask could run, by model; found out in another process, so that this one holds no memory."""
-    code = "from gpu_gs.device import cuda_devices; import json; print(json.dumps([d.model for d in cuda_devices()]))"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return tuple(json.loads(process.stdout.splitlines()[-1])) if process.returncode == 0 else ()
+class Lines(Sequence[Line]):
+    """Lines of a results file, read when they are asked for: hundreds of runs need no memory."""
 
+    def __init__(self, path: Path, offsets: Sequence[int]) -> None:
+        self._path = path
+        self._offsets = offsets
 
-def run_job(job: Job) -> Job:
-    """Runs one job in a process of its own, with ``job["threads"]`` threads; the answer carries the job.
+    def __len__(self) -> int:
+        return len(self._offsets)
 
-    A job with a ``limit`` is ended, without an answer, after five times that and the minutes that the start may take.
-    """
-    patience = 5 * job["limit"] + 600 if "limit" in job else None
-    try:
-        process = subprocess.run(
-            [sys.executable, "-m", "gpu_gs.bench.worker"],
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            check=False,
-            env=_with_threads(job["threads"]),
-            timeout=patience,
-        )
-    except subprocess.TimeoutExpired:
-        return {"job": job, "error": f"ended after {patience:.0f} seconds"}
-    if process.returncode != 0:
-        return {"job": job, "error": process.stderr.strip()[-2000:] or f"ended with status {process.returncode}"}
-    return {"job": job, "answer": json.loads(process.stdout)}
+    @overload
+    def __getitem__(self, index: int) -> Line: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Lines": ...
+    def __getitem__(self, index: int | slice) -> "Line | Lines":
+        if isinstance(index, slice):
+            return Lines(self._path, self._offsets[index])
+        return next(iter(Lines(self._path, [self._offsets[index]])))
 
-
-def _with_threads(count: int) -> dict[str, str]:
-    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(count))}
-
-
-class Forks:
-    """Runs jobs of one thread each in processes forked from one that has imported everything; see the worker."""
-
-    def __init__(self) -> None:
-        self._server: subprocess.Popen[str] | None = None
-
-    def run_job(self, job: Job) -> Job:
-        """As ``run_job`` of this module; a server that died is started anew for the next job."""
-        if self._server is None:
-            self._server = subprocess.Popen(
-                [sys.executable, "-m", "gpu_gs.bench.worker", "--forks"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=_with_threads(1),
-            )
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        try:
-            self._server.stdin.write(json.dumps(job) + "\n")
-            self._server.stdin.flush()
-            return {"job": job, **json.loads(self._server.stdout.readline())}
-        except (BrokenPipeError, json.JSONDecodeError):
-            self.close()
-            return {"job": job, "error": "the process that runs the jobs ended"}
-
-    def close(self) -> None:
-        if self._server is not None:
-            assert self._server.stdin is not None
-            assert self._server.stdout is not None
-            with suppress(BrokenPipeError):
-                self._server.stdin.close()
-            self._server.stdout.close()
-            self._server.wait()
-            self._server = None
+    def __iter__(self) -> Iterator[Line]:
+        with self._path.open("rb") as file:
+            for offset in self._offsets:
+                file.seek(offset)
+                yield json.loads(file.readline())
 
 
 def run_jobs(
     jobs: Sequence[Job],
     results: Path,
+    executor: Executor | None = None,
+    *,
     workers: int = 1,
-    done: Callable[[int, int, Job], None] | None = None,
     forks: bool = False,
-) -> list[Job]:
+    progress: Watcher | None = None,
+) -> Lines:
     """Runs what ``results`` does not hold yet, appending each answer as it comes.
+
+    Whatever ends this early (Ctrl-C, a full disk) ends what runs, and leaves every line written so far whole.
 
     Args:
         jobs: The jobs; two equal ones are one.
         results: A JSONL file, made if missing. Failed jobs in it are tried again.
-        workers: Jobs at a time; 1 for latency.
-        done: Called after each with (finished, all, answer).
-        forks: Fork the processes from one that has imported everything, where the system can: for jobs of one thread
-            that are shorter than the imports.
+        executor: Where jobs run; by default a ``LocalExecutor`` with the next two.
+        workers: Jobs at a time.
+        forks: Fork the processes from one that has imported everything.
+        progress: Is told how far it is.
 
     Returns:
-        The answers of ``jobs``, in their order.
+        The lines of ``jobs``, in their order.
+
+    Raises:
+        ConfigError: Jobs that are timed would not run alone.
+        TaskError: Another process writes there, the disk is full, or the executor has lost the jobs.
     """
-    keys = [json.dumps(job, sort_keys=True) for job in jobs]
-    answers = {json.dumps(line["job"], sort_keys=True): line for line in read_results(results) if "answer" in line}
-    open_jobs = {key: job for key, job in zip(keys, jobs, strict=True) if key not in answers}
-    results.parent.mkdir(parents=True, exist_ok=True)
-    finished = len(set(keys)) - len(open_jobs)
-    own = threading.local()  # a server for each worker
-    servers: list[Forks] = []
+    if executor is None:
+        with LocalExecutor(workers, forks) as own:
+            return run_jobs(jobs, results, own, progress=progress)
+    if not executor.alone and (timed := sorted({job["kind"] for job in jobs if job["kind"] in TIMED})):
+        raise ConfigError([f"bench: {', '.join(timed)}: is timed, and runs one job at a time on this machine"])
+    by_key = {_key(job): job for job in jobs}
+    try:
+        results.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TaskError(f"{results.parent}: cannot be made: {error.strerror or error}") from None
+    with Lock(results.parent), _Appender(results) as file:
+        offsets: dict[str, int] = {}
+        done: dict[str, float | None] = {}
+        for offset, line in _answers(results, by_key):
+            key = _key(line["job"])
+            offsets[key], done[key] = offset, line.get("run", {}).get("seconds")
+        waiting = {key: job for key, job in by_key.items() if key not in offsets}
+        if progress is not None:
+            progress.plan(list(waiting.values()), [(by_key[key], seconds) for key, seconds in done.items()])
+        with closing(_outcomes(waiting, executor, progress)) as outcomes:
+            for key, line in outcomes:
+                offsets[key] = file.append(line)
+                if progress is not None:
+                    progress.finished(line)
+    return Lines(results, [offsets[_key(job)] for job in jobs])
 
-    def run(job: Job) -> Job:
-        if not (forks and hasattr(os, "fork")):
-            return run_job(job)
-        if not hasattr(own, "forks"):
-            own.forks = Forks()
-            servers.append(own.forks)
-        return own.forks.run_job(job)
 
-    with ThreadPoolExecutor(max_workers=workers) as pool, results.open("a", encoding="utf-8") as file:
-        if results.stat().st_size and not results.read_bytes().endswith(b"\n"):
-            file.write("\n")  # after a torn line
-        futures = [pool.submit(run, job) for job in open_jobs.values()]
-        try:
-            for future in as_completed(futures):
-                line = future.result()
-                file.write(json.dumps(line) + "\n")
-                file.flush()
-                answers[json.dumps(line["job"], sort_keys=True)] = line
-                finished += 1
-                if done is not None:
-                    done(finished, len(set(keys)), line)
-        except BaseException:
+def _key(job: Job) -> str:
+    return json.dumps(job, sort_keys=True)
+
+
+def _answers(results: Path, wanted: Container[str]) -> Iterator[tuple[int, Line]]:
+    """The answers to wanted jobs, with their places, but for those of contestants with other settings by now."""
+    settings: dict[str, str] = {}
+    for offset, line in _lines(results):
+        if "answer" not in line or _key(line["job"]) not in wanted:
+            continue
+        contestant = line["job"].get("contestant", "")
+        if contestant not in settings:
+            settings[contestant] = config_hash(contestant)
+        # Lines written before there were hashes have none.
+        if line.get("run", {}).get("config", settings[contestant]) == settings[contestant]:
+            yield offset, line
+
+
+def _outcomes(
+    waiting: dict[str, Job], executor: Executor, progress: Watcher | None
+) -> Generator[tuple[str, Line], None, None]:
+    """The line of each job as it comes; if that is not taken to the end, what runs is ended."""
+    futures: dict[Future[Line], str] = {}
+    try:
+        for key, job in waiting.items():
+            futures[executor.submit(job, _nobody if progress is None else progress.started)] = key
+        for future in as_completed(list(futures)):
+            key = futures.pop(future)
+            yield key, _line(future, waiting[key])
+    finally:
+        if futures:
             for future in futures:
                 future.cancel()
+            executor.shutdown(end=True)
+
+
+def _nobody(job: Job) -> None:
+    pass
+
+
+def _line(future: Future[Line], job: Job) -> Line:
+    if future.cancelled():
+        raise TaskError("bench: the cluster has lost its jobs; the same command goes on from what is written")
+    error = future.exception()
+    if error is None:
+        return future.result()
+    # The process that was to run it is gone, and what it ran on is not known.
+    return {"job": job, "error": f"{type(error).__name__}: {error}", "run": {**record(job), "machine": None}}
+
+
+# --------------------------------------------------------------------------------------------------------- the file
+
+
+class _Appender:
+    """A results file, open for one line after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = self._path.open("a+b", buffering=0)
+        except OSError as error:
+            raise TaskError(f"{self._path}: cannot be written: {error.strerror or error}") from None
+        self._end = self._file.seek(0, 2)
+        try:
+            if self._end and self._last() != b"\n":
+                self._write(b"\n")  # after a torn line
+        except BaseException:
+            self._file.close()
             raise
-        finally:
-            pool.shutdown()
-            for server in servers:
-                server.close()
-    return [answers[key] for key in keys]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def append(self, line: Line) -> int:
+        """Writes a line, whole or not at all; its place.
+
+        Raises:
+            TaskError: It cannot be written.
+        """
+        start = self._end
+        self._write(json.dumps(line).encode() + b"\n")
+        return start
+
+    def _last(self) -> bytes:
+        self._file.seek(self._end - 1)
+        return self._file.read(1)
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._end)
+            raise TaskError(
+                f"{self._path}: cannot be written: {error.strerror or error}; the lines in it are whole, and the same "
+                "command goes on from there"
+            ) from None
+        self._end += len(data)
 
 
-def read_results(results: Path) -> Iterable[Job]:
-    """The lines of a results file; a torn last line is left out."""
+def read_results(results: Path) -> Iterator[Line]:
+    """The lines of a results file; a torn one is left out."""
+    return (line for _, line in _lines(results))
+
+
+def _lines(results: Path) -> Iterator[tuple[int, Any]]:
+    """The lines with their places in bytes."""
     if not results.exists():
         return
-    for line in results.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
+    offset = 0
+    with results.open("rb") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except ValueError:  # not JSON, not even UTF-8
+                line = None
+            if isinstance(line, dict) and isinstance(line.get("job"), dict):
+                yield offset, line
+            offset += len(text)
+
+
+__all__ = ["TIMED", "Job", "Lines", "Watcher", "environment", "gpus", "read_results", "run_jobs"]

@@ -2,8 +2,12 @@
 
 x     a point: a list with a value for each parameter, in the problem's own units (a float, an int, or a choice's value)
 u     a row of the unit cube, mapped to a point coordinate by coordinate
+
+A number may be searched on a logarithmic scale: its logarithm is then linear in u. A whole number k stands for the
+interval from k - 1/2 to k + 1/2 there.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,16 +25,22 @@ MOST_DRAWS = 2**22
 
 @dataclass(frozen=True)
 class Float:
-    """A number between two bounds."""
+    """A number between two bounds; ``log`` says that its logarithm is what is searched."""
 
     low: float
     high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     def at(self, u: float) -> float:
-        return self.low + (self.high - self.low) * u
+        if not self.log:
+            return self.low + (self.high - self.low) * u
+        return min(max(_between(self.low, self.high, u), self.low), self.high)
 
     def draw(self, rng: Any) -> float:
-        return float(rng.uniform(self.low, self.high))
+        return self.at(rng.uniform()) if self.log else float(rng.uniform(self.low, self.high))
 
     def holds(self, value: Any) -> bool:
         return isinstance(value, float) and self.low <= value <= self.high
@@ -38,19 +48,34 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """A whole number between two bounds, both included."""
+    """A whole number between two bounds, both included; ``log`` says that its logarithm is what is searched."""
 
     low: int
     high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     def at(self, u: float) -> int:
-        return min(self.low + int(u * (self.high - self.low + 1)), self.high)
+        if not self.log:
+            return min(self.low + int(u * (self.high - self.low + 1)), self.high)
+        return min(max(round(_between(self.low - 0.5, self.high + 0.5, u)), self.low), self.high)
 
     def draw(self, rng: Any) -> int:
-        return int(rng.integers(self.low, self.high + 1))
+        return self.at(rng.uniform()) if self.log else int(rng.integers(self.low, self.high + 1))
 
     def holds(self, value: Any) -> bool:
         return type(value) is int and self.low <= value <= self.high
+
+
+def _between(low: float, high: float, u: float) -> float:
+    return math.exp(math.log(low) + (math.log(high) - math.log(low)) * u)
+
+
+def _check(parameter: "Float | Int") -> None:
+    if parameter.log and parameter.low <= 0:
+        raise ValueError(f"{parameter}: the bounds of a logarithmic scale are above zero")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gpu_gs.bench.contestants import label
+from gpu_gs.bench.article import article_tables
+from gpu_gs.bench.contestants import label, split
 from gpu_gs.bench.latency import KEPT, MEAN_SHARE, STAGES
+from gpu_gs.bench.traces import agreed
 
 WIDTH = 170
 """Columns where the output is no terminal, which would tell its own."""
 
 LEFT = ("problem", "contestant", "target", "against", "not worse")
+AGAINST = {"ax": "reference", "optuna": "optuna"}
+"""Whom the tests of a regret result are against, where it is an old one and does not say."""
 
 
 def show(result: dict[str, Any], stages: bool = False) -> None:
@@ -69,6 +74,7 @@ def milliseconds(seconds: float) -> str:
 def _size(row: dict[str, Any]) -> str:
     unusual = [f"{row['batch']} at once"] if row["batch"] > 1 else []
     unusual += [f"{row['pending']} pending"] if row.get("pending") else []
+    unusual += ["stored"] if row.get("storage") else []
     return f"{row['n']} ({', '.join(unusual)})" if unusual else str(row["n"])
 
 
@@ -99,7 +105,7 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
             f"{100 * MEAN_SHARE:.0f} % of it too.",
         )
         more = _table(
-            title,
+            f"Tails, memory and fits of an ask, {problem}, {rows[0]['d']} parameters",
             [
                 "n",
                 "contestant",
@@ -234,84 +240,255 @@ def _memory_tables(result: dict[str, Any]) -> list[Table]:
     return [table]
 
 
-def _regret_title(result: dict[str, Any]) -> str:
-    """With the lengths of the runs where all are the same; a result made before there were cases holds them itself."""
+def _regret_tables(result: dict[str, Any]) -> list[Table]:
+    """Of a result of today, or of the first ones, which held regrets and tests of the mean only."""
+    tables = [_final_table(result), _compared_table(result), _pooled_table(result)]
+    if result.get("targets"):
+        tables.append(_target_table(result["targets"]))
+    if result.get("equal_time"):
+        tables.append(_equal_time_table(result["equal_time"]))
+    if result.get("profiles"):
+        tables.append(_profile_table(result["profiles"]))
+    return tables
+
+
+def _lengths(result: dict[str, Any]) -> str:
+    """The lengths of the runs where all are the same; a result made before there were cases holds them itself."""
     lengths = {(case["evaluations"], case["initial"]) for case in result.get("cases", {"": result}).values()}
     if len(lengths) > 1:
-        return "Regret at the end of a run"
+        return "at the end of a run"
     ((evaluations, initial),) = lengths
-    return f"Regret after {evaluations} evaluations, {initial} of them initial"
+    return f"after {evaluations} evaluations, {initial} of them initial"
 
 
-def _regret_tables(result: dict[str, Any]) -> list[Table]:
-    single = _table(
-        _regret_title(result),
+def _final_table(result: dict[str, Any]) -> Table:
+    table = _table(
+        f"Regret {_lengths(result)}, {result['seeds']} seeds",
         [
-            *("problem", "contestant", "median", "worst", "s/eval", "failed"),
-            *("vs Ax", "bound", "not worse", "vs Optuna", "bound", "not worse"),
+            *("problem", "contestant", "median", "95 % interval", "worst", "missing"),
+            *("s/evaluation", "strategy s", "objective s"),
         ],
-        "vs: mean difference of log10 regret in decades over paired seeds, negative is better; bound: its one-sided 95 % "
-        "upper bound; not worse: the bound is below the margin of 0.3 decades.",
+        "95 % interval: of the median, bootstrap; missing: runs that failed or, of kept ones, are not there; "
+        "s/evaluation: median of an ask plus tell; strategy s, objective s: of a whole run, medians."
+        + "".join(f"\n{line}" for line in _ran(result["rows"])),
     )
-    last = None
-    for row in result["rows"]:
-        if last not in (None, row["problem"]):
-            single.add_section()
-        last = row["problem"]
-        name = label(row["contestant"]) + (" (kept)" if row.get("kept") else "")
-        if "median" not in row:
-            single.add_row(row["problem"], name, "failed")
-            continue
-        single.add_row(
+    for row in _in_sections(table, result["rows"], "problem"):
+        table.add_row(
             row["problem"],
-            name,
-            f"{row['median']:.3g}",
-            f"{row['worst']:.3g}",
-            f"{row['seconds_per_evaluation']:.3f}",
+            _name(row),
+            *(
+                [f"{row['median']:.3g}", _interval(row.get("interval"), "{:.3g}"), f"{row['worst']:.3g}"]
+                if "median" in row
+                else ["failed", "", ""]
+            ),
             str(row["failed"]) if row["failed"] else "",
-            *_test(row.get("against_ax")),
-            *_test(row.get("against_optuna")),
+            *(
+                "" if row.get(key) is None else f"{row[key]:.3g}"
+                for key in ("seconds_per_evaluation", "strategy_seconds", "objective_seconds")
+            ),
         )
-    pooled = _table(
-        "All problems pooled: seeds' means over the problems",
+    return table
+
+
+def _ran(rows: list[dict[str, Any]]) -> list[str]:
+    """What the contestants' runs ran on, as far as all of them agree; those alike in one line."""
+    lines: dict[str, list[str]] = {}
+    for name in dict.fromkeys(row["contestant"] for row in rows):
+        facts = agreed(row["run"] for row in rows if row["contestant"] == name and row.get("run"))
+        threads = facts.get("threads")
+        known = [f"commit {facts['commit']}"] if facts.get("commit") else []
+        known += [_machine(facts["machine"])] if facts.get("machine") else []
+        known += [facts["device"]] if facts.get("device") else []
+        known += [f"{threads} thread{'s' if threads > 1 else ''}"] if threads else []
+        if known:
+            lines.setdefault(", ".join(known), []).append(label(name))
+    return [f"{', '.join(names)}: {words}." for words, names in lines.items()]
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    cores = f"{machine['cores']} cores" if machine.get("cores") else ""
+    return ", ".join(
+        filter(None, [machine.get("processor") or machine.get("machine"), cores, *machine.get("gpus", ())])
+    )
+
+
+def _compared_table(result: dict[str, Any]) -> Table:
+    table = _table(
+        "Final regrets compared seed by seed, in decades; negative is better",
         [
-            *("contestant", "failed", "against", "problems", "seeds", "mean", "bound", "not worse"),
-            *("spread", "power", "median", "not worse in the median", "better in"),
+            *("problem", "contestant", "against", "pairs", "mean", "bound", "not worse", "power", "median"),
+            *("95 % interval", "better in", "p", "p adjusted"),
         ],
-        "power: the probability that so many seeds show it at this spread if both are equal; median: of the differences of "
-        "all runs; better in: the share of runs with the smaller regret.",
+        "bound: one-sided 95 % upper bound of the mean (Student's t); not worse: it is below the margin of 0.3; power: the "
+        "probability that so many pairs show it at their spread if both are equal; 95 % interval: of the median, bootstrap; "
+        "better in: the share of pairs with the smaller regret; p: Wilcoxon's signed-rank test, two-sided; adjusted for the "
+        "number of problems (Holm), for each two contestants.",
+    )
+    for row in _in_sections(table, result["rows"], "problem"):
+        for key, opponent in _against(row):
+            if test := row.get(f"against_{key}"):
+                table.add_row(
+                    row["problem"],
+                    _name(row),
+                    label(test.get("opponent", opponent)),
+                    str(test["pairs"]),
+                    *_mean(test),
+                    f"{100 * test['power']:.0f} %",
+                    *_difference(test),
+                    _p(test.get("p_value")),
+                    _p(test.get("p_adjusted")),
+                )
+    return table
+
+
+def _pooled_table(result: dict[str, Any]) -> Table:
+    plan = result.get("plan")
+    table = _table(
+        "All problems pooled, in decades; negative is better",
+        [
+            *("contestant", "missing", "against", "problems", "seeds", "mean", "bound", "not worse", "spread", "power"),
+            *("median", "95 % interval", "better in", "p"),
+        ],
+        "mean, bound, spread, power, p: of the seeds' means over the problems; median, better in: of all runs; its interval "
+        "draws seeds with all their problems."
+        + (
+            ""
+            if plan is None
+            else f"\nPlanned: a margin of {plan['margin']:g} is shown with {100 * plan['power']:.0f} % power by "
+            f"{plan['pooled']['pairs_needed']} seeds over all problems (expected spread {plan['pooled']['spread']:g}), by "
+            f"{plan['problem']['pairs_needed']} on one problem (spread {plan['problem']['spread']:g}); {result['seeds']} "
+            f"seeds have {100 * plan['pooled']['power']:.0f} % and {100 * plan['problem']['power']:.0f} %."
+        ),
     )
     for row in result["pooled"]:
-        for key, opponent in (("ax", "stock Ax"), ("optuna", "Optuna")):
-            test = row.get(f"against_{key}")
-            if test is None:
-                continue
-            mean, bound, verdict = _test(test)
-            pooled.add_row(
-                label(row["contestant"]),
-                str(row["failed"]) if row["failed"] else "",
-                opponent,
-                str(len(test["problems"])),
-                str(test["pairs"]),
-                mean,
-                bound,
-                verdict,
-                f"{test['spread']:.2f}",
-                f"{100 * test['power']:.0f} %",
-                f"{test['median_difference']:+.2f}",
-                "yes" if test["median_not_worse"] else "no",
-                f"{100 * test['better_share']:.0f} %",
-            )
-    return [single, pooled]
+        for key, opponent in _against(row):
+            if test := row.get(f"against_{key}"):
+                table.add_row(
+                    label(row["contestant"]),
+                    str(row["failed"]) if row["failed"] else "",
+                    label(test.get("opponent", opponent)),
+                    str(len(test["problems"])),
+                    str(test["pairs"]),
+                    *_mean(test),
+                    f"{test['spread']:.2f}",
+                    f"{100 * test['power']:.0f} %",
+                    *_difference(test),
+                    _p(test.get("p_value")),
+                )
+    return table
 
 
-def _test(test: dict[str, Any] | None) -> tuple[str, str, str]:
-    if test is None:
-        return "", "", ""
+def _target_table(rows: list[dict[str, Any]]) -> Table:
+    every = max(row["every"] for row in rows)
+    table = _table(
+        "Evaluations and seconds to a target",
+        ["problem", "contestant", "regret", "runs", "reach it", "evaluations", "strategy s"],
+        "regret: the target, the median final one of stock Ax, or where that did not run of the best contestant; evaluations, strategy "
+        "s: after these half of the runs had reached it (-: fewer than half do); runs that do not reach it or failed count as "
+        "taking forever."
+        + (f" Where runs are known every {every} evaluations only, all are looked at so often." if every > 1 else ""),
+    )
+    for row in _in_sections(table, rows, "case"):
+        fewer = row["evaluations"] is None
+        table.add_row(
+            row["case"],
+            label(row["contestant"]),
+            f"{row['target']:.3g}",
+            str(row["runs"]),
+            f"{100 * row['share']:.0f} %",
+            "-" if fewer else str(row["evaluations"]),
+            "-" if fewer else "" if row["elapsed"] is None else f"{row['elapsed']:.3g}",
+        )
+    return table
+
+
+def _equal_time_table(rows: list[dict[str, Any]]) -> Table:
+    durations = rows[0]["durations"]
+    table = _table(
+        "At equal wall-clock time, by the seconds that an evaluation takes",
+        [
+            *("problem", "contestant", "against", "pairs", "first", "reach it"),
+            *(heading for seconds in durations for heading in (f"{seconds:g} s", "sooner")),
+        ],
+        "N s: median difference of the regrets in decades, negative is better, when the first of the two has finished its "
+        "run; first: how often that is the contestant; reach it: how many runs come to the opponent's final regret; sooner: "
+        "how many times sooner than the opponent itself, the median (-: half or more do not come there). The evaluations are "
+        "taken to be made one after the other; the strategy's seconds are measured.",
+    )
+    for row in _in_sections(table, rows, "contestant", "against"):
+        table.add_row(
+            "all of them" if row["case"] is None else row["case"],
+            label(row["contestant"]),
+            label(row["against"]),
+            str(row["pairs"]),
+            f"{100 * row['first']:.0f} %",
+            f"{100 * row['reached']:.0f} %",
+            *(
+                cell
+                for difference, times in zip(row["difference"], row["speedup"], strict=True)
+                for cell in (f"{difference:+.2f}", "-" if times is None else f"{times:.3g}x")
+            ),
+        )
+    return table
+
+
+def _profile_table(profiles: dict[str, Any]) -> Table:
+    shown = (1, 2, 10, 100)
+    runs = next(iter(profiles.values()))["runs"]
+    table = _table(
+        "Runs that end within a factor of the smallest regret of their problem and seed",
+        ["contestant", *("smallest" if tau == 1 else f"{tau}x" for tau in shown)],
+        f"{runs} runs each, failed ones never within; contestants that took all problems.",
+    )
+    for name, profile in profiles.items():
+        within = [max(k for k, tau in enumerate(profile["tau"]) if tau <= limit * (1 + 1e-9)) for limit in shown]
+        table.add_row(label(name), *(f"{100 * profile['share'][k]:.0f} %" for k in within))
+    return table
+
+
+def _in_sections(table: Table, rows: list[dict[str, Any]], *keys: str) -> Iterator[dict[str, Any]]:
+    """The rows, with a gap in the table wherever the value of one of the keys changes."""
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before is not None and any(before[key] != row[key] for key in keys):
+            table.add_section()
+        yield row
+
+
+def _against(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """The keys and names of the opponents of a row; stock Ax against Optuna is Optuna against stock Ax, seen once."""
+    return [] if split(row["contestant"])[0] == AGAINST["ax"] else list(AGAINST.items())
+
+
+def _name(row: dict[str, Any]) -> str:
+    return label(row["contestant"]) + (" (kept)" if row.get("kept") else "")
+
+
+def _mean(test: dict[str, Any]) -> tuple[str, str, str]:
     return f"{test['mean_difference']:+.2f}", f"{test['upper_bound']:+.2f}", "yes" if test["not_worse"] else "no"
 
 
-TABLES = {"latency": _latency_tables, "memory": _memory_tables, "regret": _regret_tables}
+def _difference(test: dict[str, Any]) -> tuple[str, str, str]:
+    return (
+        f"{test['median_difference']:+.2f}",
+        _interval(test.get("interval"), "{:+.2f}"),
+        f"{100 * test['better_share']:.0f} %",
+    )
+
+
+def _interval(ends: list[float] | None, form: str) -> str:
+    return "" if ends is None else " to ".join(form.format(end) for end in ends)
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+TABLES = {
+    "latency": _latency_tables,
+    "memory": _memory_tables,
+    "article": article_tables,
+    "regret": _regret_tables,
+}
 
 
 def main() -> None:

@@ -2,21 +2,26 @@
 
 The job and the answer are JSON. The parent sets the thread count through the environment before this starts.
 
-``python -m gpu_gs.bench.worker --forks`` takes a job a line, and forks a process for each from one that has imported
-everything: a whole run of 60 evaluations may take less time than the imports.
+With ``--forks`` it takes a job a line, and forks a process for each from one that has imported everything: a whole run
+of 60 evaluations may take less time than the imports. With ``--lifeline FD`` it ends, and its whole process group with
+it, when the other end of that pipe is closed: when its parent is gone, however it went.
 """
 
+import argparse
 import gc
 import importlib
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from gpu_gs.bench.contestants import Contestant, build
 from gpu_gs.bench.problems import PROBLEMS
@@ -31,19 +36,34 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         job: contestant, problem, n, asks, batch (candidates of an ask), pending (other trials that run during each
-            ask; 0 if it is missing), limit (seconds of all asks together after which no further one is timed), seed.
+            ask; 0 if it is missing), limit (seconds of all asks together after which no further one is timed), seed;
+            storage (whether the contestant writes every trial into a database, False if it is missing).
 
     Returns:
-        ``ask`` and ``tell``: seconds of each, the tell of all its candidates; ``first``: seconds of the first ask,
-        apart; ``details``: what the contestant recorded, a list an ask; ``peak_mb`` of the process; ``asks_mb``: by
-        how much it exceeds what was there before the first ask; ``cuda_mb``: the peak of torch's memory on CUDA;
-        ``best``: seconds of the question for the best parameters, after the last tell, three times.
+        ``start``: seconds of the start with all n evaluations, imports included; ``ask`` and ``tell``: seconds of each,
+        the tell of all its candidates; ``first``: seconds of the first ask, apart; ``details``: what the contestant
+        recorded, a list an ask; ``devices``: where it ran, as far as it recorded that; ``peak_mb`` of the process;
+        ``asks_mb``: by how much it exceeds what was there before the first ask; ``cuda_mb``: the peak of torch's memory
+        on CUDA; ``best``: seconds of the question for the best parameters, after the last tell, three times.
+
+    Raises:
+        NotImplementedError: The contestant stores nothing.
     """
+    contestant = build(job["contestant"])
+    with tempfile.TemporaryDirectory() as folder:
+        if job.get("storage", False):
+            contestant.store(Path(folder) / "experiment.sqlite")
+        return _latency(job, contestant)
+
+
+def _latency(job: Mapping[str, Any], contestant: Contestant) -> dict[str, Any]:
     problem = PROBLEMS[job["problem"]]
     batch = job["batch"]
     points = problem.initial_points(job["n"], job["seed"])
-    contestant = build(job["contestant"])
-    contestant.start(problem, job["seed"], points, [problem.observe(p, i) for i, p in enumerate(points)])
+    outcomes = [problem.observe(p, i) for i, p in enumerate(points)]
+    started = time.perf_counter()
+    contestant.start(problem, job["seed"], points, outcomes)
+    start = time.perf_counter() - started
     running = _running(contestant, job.get("pending", 0))
     before = resident_mb()
     asks: list[float] = []
@@ -72,17 +92,24 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         contestant.best()
         questions.append(time.perf_counter() - started)
-    details = contestant.details()[-batch * (len(asks) - 1) :]
+    recorded = contestant.details()
+    details = recorded[-batch * (len(asks) - 1) :]
     return {
+        "start": start,
         "best": questions,
         "first": asks[0],
         "ask": asks[1:],
         "tell": tells[1:],
         "details": [details[i : i + batch] for i in range(0, len(details), batch)],
+        "devices": _devices(recorded),
         "peak_mb": peak,
         "asks_mb": max(peak - before, 0.0),
         "cuda_mb": cuda_peak_mb(),
     }
+
+
+def _devices(details: list[dict[str, Any]]) -> list[str]:
+    return sorted({str(row["device"]) for row in details if row.get("device")})
 
 
 def cuda_peak_mb() -> float | None:
@@ -106,18 +133,27 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         job: contestant, problem, seed, evaluations, initial; batch (candidates of an ask, all told before the next
-            ask) and pending (other trials that run during each ask: the oldest is told after each), 1 and 0 if missing.
+            ask) and pending (other trials that run during each ask: the oldest is told after each), 1 and 0 if missing;
+            limit (seconds after which the run is given up), none if missing.
 
     Returns:
         ``regret``: the noise-free regret after each evaluation, in the order in which the values were told;
-        ``seconds``: of each ask plus tell; ``points``: those evaluated after the initial ones.
+        ``seconds``: of each ask plus tell; ``points``: those evaluated after the initial ones; ``strategy_seconds`` and
+        ``objective_seconds``: for each of these, what went to asks and tells since the one before it (those told
+        together share it evenly), and to its evaluation; ``start``: seconds of the start with the initial points,
+        imports included; ``devices``: where the contestant ran, as far as it recorded that.
     """
     problem = PROBLEMS[job["problem"]]
     seed, evaluations, batch = job["seed"], job["evaluations"], job.get("batch", 1)
     points = problem.initial_points(job["initial"], seed)
+    outcomes = [problem.observe(p, seed * 100_000 + i) for i, p in enumerate(points)]
     contestant = build(job["contestant"])
-    contestant.start(problem, seed, points, [problem.observe(p, seed * 100_000 + i) for i, p in enumerate(points)])
-    seconds = []
+    started = time.perf_counter()
+    contestant.start(problem, seed, points, outcomes)
+    start = time.perf_counter() - started
+    seconds: list[float] = []
+    strategy: list[float] = []
+    objective: list[float] = []
     running: list[Point] = []
     first_evaluated = len(points)
     while len(points) < evaluations:
@@ -131,14 +167,27 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
         running += asked
         paused = time.perf_counter()
         told = [running.pop(0) for _ in range(min(batch, len(running)))]
-        outcomes = [problem.observe(x, seed * 100_000 + len(points) + i) for i, x in enumerate(told)]
+        outcomes = []
+        for i, x in enumerate(told):
+            begun = time.perf_counter()
+            outcomes.append(problem.observe(x, seed * 100_000 + len(points) + i))
+            objective.append(time.perf_counter() - begun)
         evaluated = time.perf_counter()
         contestant.tell(told, outcomes)
+        spent = paused - started + time.perf_counter() - evaluated
+        strategy += [spent / len(told)] * len(told)
         if asked:
-            seconds.append((paused - started + time.perf_counter() - evaluated) / len(asked))
+            seconds.append(spent / len(asked))
         points += told
-    regrets = problem.regrets([problem.true_outcomes(x) for x in points])
-    return {"regret": regrets, "seconds": seconds, "points": points[first_evaluated:]}
+    return {
+        "regret": problem.regrets([problem.true_outcomes(x) for x in points]),
+        "seconds": seconds,
+        "points": points[first_evaluated:],
+        "strategy_seconds": strategy,
+        "objective_seconds": objective,
+        "start": start,
+        "devices": _devices(contestant.details()),
+    }
 
 
 def memory(job: dict[str, Any]) -> dict[str, Any]:
@@ -179,23 +228,105 @@ def resident_mb() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-KINDS = {"latency": latency, "regret": regret, "memory": memory}
+def probe(job: dict[str, Any]) -> dict[str, Any]:
+    """Nothing that takes more than time: to try executors, environments and machines.
+
+    Args:
+        job: seconds to wait; status to end with instead of an answer, none if missing.
+
+    Returns:
+        ``process``: its number; ``threads``: what numerical libraries are told.
+    """
+    time.sleep(job["seconds"])
+    if "status" in job:
+        os._exit(job["status"])
+    return {"process": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS")}
+
+
+Measurement = Callable[[dict[str, Any]], dict[str, Any]]
+KINDS: dict[str, Measurement | str] = {
+    "latency": latency,
+    "regret": regret,
+    "memory": memory,
+    "article": "gpu_gs.bench.article:measure",
+    "probe": probe,
+}
+"""What answers each kind of job; a text is imported first."""
+
+STOP_THEMSELVES = ("latency", "article")
+"""Kinds of jobs whose ``limit`` is for what they time; that of the others is for the whole job."""
+
 TO_IMPORT = ("gpu_gs.plugin.strategy", "ax.api.client", "botorch.optim.optimize")
 """What most contestants import; no CUDA context and no threads come of it."""
 
 
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Answers a job; the system ends this process when the job's time is over, whatever it does then."""
+    kind = KINDS[job["kind"]]
+    if isinstance(kind, str):
+        module, _, name = kind.partition(":")
+        kind = cast("Measurement", getattr(importlib.import_module(module), name))
+    seconds = patience(job)
+    if seconds is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    return kind(job)
+
+
+def patience(job: Mapping[str, Any]) -> float | None:
+    """Seconds after which a job is ended without an answer; None if it may take forever.
+
+    A job that stops by itself at its ``limit`` gets five times that and the minutes that the start may take.
+    """
+    if "limit" not in job:
+        return None
+    return float(5 * job["limit"] + 600 if job["kind"] in STOP_THEMSELVES else job["limit"])
+
+
+def ending(code: int, job: Mapping[str, Any], said: str) -> str:
+    """Why a process ended without an answer, from its exit code and the last that it said."""
+    if code == -signal.SIGALRM and (seconds := patience(job)) is not None:
+        return f"ended after {seconds:g} seconds"  # what it said until then does not matter
+    if code >= 0:
+        return said or f"ended with status {code}"
+    name = signal.Signals(-code).name
+    return f"{said}\nended by {name}{', perhaps for want of memory' if name == 'SIGKILL' else ''}".strip()
+
+
+def tail(file: IO[bytes], length: int = 2000) -> str:
+    """The last that was written into a file."""
+    file.seek(max(file.seek(0, os.SEEK_END) - length, 0))
+    return file.read().decode("utf-8", "replace").strip()
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--forks", action="store_true")
+    parser.add_argument("--lifeline", type=int)
+    options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
-    if "--forks" in sys.argv[1:]:
-        serve(answers)
+    if options.forks:
+        serve(answers, options.lifeline)
         return
+    hold(options.lifeline)
     job = json.load(sys.stdin)
-    json.dump(KINDS[job["kind"]](job), answers)
+    json.dump(measure(job), answers)
     answers.close()
 
 
-def serve(answers: Any) -> None:
+def hold(lifeline: int | None) -> None:
+    """Has this process, and its group, end when the other end of the pipe is closed."""
+    if lifeline is None:
+        return
+
+    def wait() -> None:
+        os.read(lifeline, 1)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def serve(answers: IO[str], lifeline: int | None = None) -> None:
     """Answers each line with a line: ``{"answer": ...}`` or ``{"error": text}``."""
     for module in TO_IMPORT:
         importlib.import_module(module)
@@ -209,7 +340,8 @@ def serve(answers: Any) -> None:
                 os.dup2(errors.fileno(), 1)
                 status = 1
                 try:
-                    answers.write(json.dumps({"answer": KINDS[job["kind"]](job)}) + "\n")
+                    hold(lifeline)
+                    answers.write(json.dumps({"answer": measure(job)}) + "\n")
                     answers.flush()
                     status = 0
                 except BaseException:
@@ -219,9 +351,8 @@ def serve(answers: Any) -> None:
                     os._exit(status)
             _, status = os.waitpid(child, 0)
             if status != 0:
-                errors.seek(max(errors.seek(0, os.SEEK_END) - 2000, 0))
-                text = errors.read().decode("utf-8", "replace").strip()
-                answers.write(json.dumps({"error": text or f"ended with status {status}"}) + "\n")
+                text = ending(os.waitstatus_to_exitcode(status), job, tail(errors))
+                answers.write(json.dumps({"error": text}) + "\n")
                 answers.flush()
 
 

@@ -6,7 +6,8 @@ only grown since the last fit, the results are a ``LazyExperimentData`` over a `
 are Ax's, made as a fresh adapter would make them, and ``_fit`` starts a new table from them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from ax.core.data_utils import ExperimentData, extract_experiment_data
 from ax.core.experiment import Experiment
 from ax.core.observation import ObservationFeatures
 from ax.core.optimization_config import OptimizationConfig, PreferenceOptimizationConfig
-from ax.core.search_space import SearchSpace
-from ax.generators.torch_base import TorchGenerator
+from ax.core.search_space import SearchSpace, SearchSpaceDigest
+from ax.generators.torch_base import TorchGenerator, TorchOptConfig
 from ax.generators.types import TConfig
 
 from gpu_gs.plugin.ask import current
@@ -36,6 +37,7 @@ from gpu_gs.plugin.data import (
     reasons_against_table,
 )
 from gpu_gs.plugin.observations import FastExperimentData, LazyExperimentData
+from gpu_gs.plugin.sums import for_outcomes, has_sums, with_whole_sums
 from gpu_gs.plugin.transforms import encode, reasons_against_transforms, transformed_outcomes
 from gpu_gs.telemetry import stage
 
@@ -163,7 +165,8 @@ class WarmTorchAdapter(TorchAdapter):
         return encode(arms, self.transforms, self._model_space, self.parameters)
 
     def _training_data_of(self, table: Table) -> tuple[TrainingData, dict[str, Transform]]:
-        mean, sem, made = transformed_outcomes(table, self._raw_transforms, self._transform_configs, self)
+        with self._config_for_outcomes():
+            mean, sem, made = transformed_outcomes(table, self._raw_transforms, self._transform_configs, self)
         outcomes = sorted(table.signatures)
         if not self._fit_tracking_metrics:
             assert self._optimization_config is not None  # checked at construction
@@ -215,8 +218,18 @@ class WarmTorchAdapter(TorchAdapter):
         return tuple(self._raw_transforms), repr(dict(self._transform_configs))
 
     def _transform_data(self, *args: Any, **kwargs: Any) -> tuple[ExperimentData, SearchSpace]:
-        with stage("transform"):
+        with stage("transform"), self._config_for_outcomes():
             return super()._transform_data(*args, **kwargs)
+
+    @contextmanager
+    def _config_for_outcomes(self) -> Iterator[None]:
+        """The optimization config that transforms of outcomes find; see ``sums``."""
+        config = self._optimization_config
+        self._optimization_config = for_outcomes(config)
+        try:
+            yield
+        finally:
+            self._optimization_config = config
 
     # ------------------------------------------------------------------ fit
 
@@ -316,9 +329,39 @@ class WarmTorchAdapter(TorchAdapter):
 
     # ------------------------------------------------------------------ candidates
 
-    def _get_transformed_gen_args(self, *args: Any, **kwargs: Any) -> Any:
+    def _get_transformed_gen_args(
+        self,
+        search_space: SearchSpace,
+        optimization_config: OptimizationConfig | None = None,
+        pending_observations: dict[str, list[ObservationFeatures]] | None = None,
+        fixed_features: ObservationFeatures | None = None,
+    ) -> Any:
+        """See ``Adapter._get_transformed_gen_args``; relative sums become absolute ones there."""
+        config = optimization_config or self._optimization_config
         with stage("setup"):
-            return super()._get_transformed_gen_args(*args, **kwargs)
+            return super()._get_transformed_gen_args(
+                search_space=search_space,
+                optimization_config=with_whole_sums(config) if has_sums(config) else optimization_config,
+                pending_observations=pending_observations,
+                fixed_features=fixed_features,
+            )
+
+    def _get_transformed_model_gen_args(
+        self,
+        search_space: SearchSpace,
+        pending_observations: dict[str, list[ObservationFeatures]],
+        fixed_features: ObservationFeatures | None,
+        model_gen_options: TConfig | None = None,
+        optimization_config: OptimizationConfig | None = None,
+    ) -> tuple[SearchSpaceDigest, TorchOptConfig]:
+        """See ``TorchAdapter._get_transformed_model_gen_args``; transforms make plain constraints of sums."""
+        return super()._get_transformed_model_gen_args(
+            search_space=search_space,
+            pending_observations=pending_observations,
+            fixed_features=fixed_features,
+            model_gen_options=model_gen_options,
+            optimization_config=with_whole_sums(optimization_config),
+        )
 
     def _gen(  # type: ignore[override]  # the base class names them in another order, as TorchAdapter does
         self,

@@ -92,10 +92,13 @@ def objective_model(model: Model, torch_opt_config: TorchOptConfig) -> Model:
     ).model
 
 
-def relative_noise(model: Any) -> float:
-    """Mean observation noise variance over the variance of the training targets."""
-    noise = model.likelihood.noise.detach().mean()
-    return float(noise / model.train_targets.var().clamp_min(1e-12))  # one host synchronization
+def relative_noise(noise: Tensor, targets: Tensor) -> Tensor:
+    """Mean observation noise variance over the variance of the training targets, which one alone does not have.
+
+    shape: (n,) or fewer, (n,) -> ()
+    """
+    variance = targets.var() if targets.numel() > 1 else targets.new_zeros(())
+    return noise.detach().mean() / variance.clamp_min(1e-12)
 
 
 class ClosedFormFunction(AcquisitionFunction):
@@ -308,7 +311,8 @@ class LogEIAcquisition(ClosedFormAcquisition):
         self._observed = observed.where(self._eligible, observed.new_tensor(-math.inf))
         self.label = self._config.function
         if self.label == "auto":
-            self.label = "LogNEI" if relative_noise(model) > NEGLIGIBLE_NOISE else "LogEI"
+            share = float(relative_noise(self._state.noise, self._state.y))  # one host synchronization
+            self.label = "LogNEI" if share > NEGLIGIBLE_NOISE else "LogEI"
         pending = torch_opt_config.pending_observations
         self._begin(
             model,

@@ -109,6 +109,8 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         self.asked: dict[str, Any] = _usable(warm_state or {})
         #: Mean and deviation by which the adapter standardized each outcome; it sets them before a fit.
         self.y_maps: YMaps = {}
+        #: Reasons against fast parts that stand in the log already; a new process says them again.
+        self.logged: set[str] = set()
         self._suppress_best_point = False
 
     @property

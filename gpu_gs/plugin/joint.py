@@ -22,7 +22,13 @@ from gpu_gs.acquisition.joint import Joint
 from gpu_gs.acquisition.pareto import nondominated
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.gp.posterior import PosteriorState, build_states
-from gpu_gs.plugin.closed_form import NEGLIGIBLE_NOISE, ClosedFormAcquisition, matching, order_by_trial
+from gpu_gs.plugin.closed_form import (
+    NEGLIGIBLE_NOISE,
+    ClosedFormAcquisition,
+    matching,
+    order_by_trial,
+    relative_noise,
+)
 from gpu_gs.plugin.forms import Forms, forms_of, shared_rows
 from gpu_gs.plugin.surrogate import WarmSurrogate
 from gpu_gs.rng import derive_seed
@@ -120,7 +126,7 @@ class JointAcquisition(ClosedFormAcquisition):
             return self._config.function == "LogNEI"
         if self._forms.objectives > DRAWS_UP_TO:
             return False
-        shares = [state.noise.mean() / state.y.var().clamp_min(1e-12) for state in self._states]
+        shares = [relative_noise(state.noise, state.y) for state in self._states]
         return float(torch.stack(shares).max()) > NEGLIGIBLE_NOISE  # one host synchronization
 
     def _label(self) -> str:

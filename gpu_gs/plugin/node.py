@@ -174,11 +174,20 @@ class GPUGenerationNode(GenerationNode):
             ask.because(
                 [f"candidate: {ask.attempt - 1} attempts repeated points tried before, so {run._generator_key}"]
             )
+        if generator is not None:
+            self._log_once(ask.reasons, generator)
         metadata = {} if run.gen_metadata is None else run.gen_metadata
         metadata[METADATA_KEY] = record_of(ask, spans, seconds, node=self.name)
         run._gen_metadata = metadata
         if generator is not None and run._generator_key == self.generator_spec.generator_key:
             generator.commit(run._generator_state_after_gen or {})
+
+    def _log_once(self, reasons: list[str], generator: WarmBoTorchGenerator) -> None:
+        """Logs what this generator was not told before; reasons of the device are logged where it is chosen."""
+        for reason in reasons:
+            if reason not in generator.logged and not reason.startswith("device:"):
+                generator.logged.add(reason)
+                logger.info("%s: %s", self.name, reason)
 
     def _fit(self, experiment: Experiment, data: Data | None = None, **kwargs: Any) -> None:
         with self._scene(experiment) as ask, stage("data"), isolated(self._seed(ask.index, attempt=0)):

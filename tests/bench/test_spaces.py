@@ -52,3 +52,33 @@ def test_a_space_without_a_point_is_an_error(monkeypatch):
         empty.initial_points(1, seed=0)
     with pytest.raises(ValueError, match="meets the constraints"):
         empty.random_point(np.random.default_rng(0))
+
+
+def test_a_logarithmic_scale_draws_every_decade_equally_often_within_its_bounds():
+    space = Space((Float(1e-4, 10.0, log=True), Float(0.1, 0.3, log=True)))
+    assert [space.parameters[0].at(u) for u in (0.0, 0.2, 1.0)] == pytest.approx([1e-4, 1e-3, 10.0])
+    assert [p.at(u) for p in space.parameters for u in (0.0, 1.0)] == pytest.approx([1e-4, 10.0, 0.1, 0.3])
+    rng = np.random.default_rng(0)
+    for points in (space.initial_points(1000, seed=0), [space.random_point(rng) for _ in range(1000)]):
+        assert all(space.contains(x, tolerance=0.0) for x in points)
+        counts = Counter(int(np.floor(np.log10(x[0]))) for x in points)
+        assert set(counts) == {-4, -3, -2, -1, 0}
+        assert all(abs(count - 200) < 50 for count in counts.values())
+
+
+def test_a_whole_number_on_a_logarithmic_scale_is_drawn_as_often_as_its_interval_is_long():
+    parameter = Int(1, 20, log=True)
+    assert [parameter.at(u) for u in (0.0, 1.0)] == [1, 20]
+    rng = np.random.default_rng(0)
+    for drawn in ([parameter.at((i + 0.5) / 4000) for i in range(4000)], [parameter.draw(rng) for _ in range(4000)]):
+        assert all(type(value) is int for value in drawn)
+        counts = Counter(drawn)
+        for k in range(1, 21):
+            expected = 4000 * np.log((k + 0.5) / (k - 0.5)) / np.log(20.5 / 0.5)
+            assert abs(counts[k] - expected) < 5 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize("kind", [Float, Int])
+def test_a_logarithmic_scale_from_zero_is_an_error(kind):
+    with pytest.raises(ValueError, match="above zero"):
+        kind(0, 1, log=True)

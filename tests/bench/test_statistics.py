@@ -1,12 +1,27 @@
-"""The paired test of non-inferiority against SciPy's, and against what its figures should say."""
+"""Paired tests, their power and bootstrap intervals against SciPy's, brute force, and what they should say."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from gpu_gs.bench.statistics import FLOOR, growth, log_difference, non_inferiority, of_differences, pooled, quantile
+from gpu_gs.bench.statistics import (
+    FLOOR,
+    growth,
+    holm,
+    interval_of_median,
+    interval_of_pooled_median,
+    log_difference,
+    non_inferiority,
+    of_differences,
+    pairs_needed,
+    power_of,
+    quantile,
+    seed_means,
+    signed_rank,
+)
 
 
 def lognormal(seed, count=25):
@@ -70,7 +85,7 @@ def problem_of(differences):
 def test_the_pooled_test_is_scipys_on_the_seeds_means_over_the_problems():
     rng = np.random.default_rng(8)
     differences = rng.normal(0.1, 0.5, size=(3, 20)) + rng.normal(0, 0.3, size=20)  # seeds are easy or hard together
-    result = pooled({f"p{k}": problem_of(row) for k, row in enumerate(differences)})
+    result = of_differences(seed_means({f"p{k}": problem_of(row) for k, row in enumerate(differences)}))
     expected = stats.ttest_1samp(differences.mean(0), 0.0, alternative="less").confidence_interval(0.95).high
     assert result.upper_bound == pytest.approx(expected, rel=1e-12)
     assert result.pairs == 20
@@ -78,16 +93,13 @@ def test_the_pooled_test_is_scipys_on_the_seeds_means_over_the_problems():
 
 def test_copies_of_a_problem_are_no_further_evidence():
     one = problem_of(np.random.default_rng(9).normal(size=12).tolist())
-    once, thrice = pooled({"a": one}), pooled({"a": one, "b": one, "c": one})
-    assert thrice.upper_bound == pytest.approx(once.upper_bound, rel=1e-12)
+    assert seed_means({"a": one, "b": one, "c": one}) == pytest.approx(seed_means({"a": one}), rel=1e-12)
 
 
 def test_pooling_takes_the_seeds_that_all_problems_have():
-    result = pooled({"a": {0: 1.0, 1: 2.0, 2: 9.0}, "b": {0: 3.0, 1: 4.0, 5: 9.0}})
-    assert (result.pairs, result.mean_difference) == (2, pytest.approx(2.5))
-    for nothing in ({}, {"a": {0: 1.0, 1: 2.0}, "b": {1: 3.0}}):
-        with pytest.raises(ValueError, match="pairs"):
-            pooled(nothing)
+    assert seed_means({"a": {0: 1.0, 1: 2.0, 2: 9.0}, "b": {0: 3.0, 1: 4.0, 5: 9.0}}) == [2.0, 3.0]
+    assert seed_means({}) == []
+    assert seed_means({"a": {0: 1.0, 1: 2.0}, "b": {1: 3.0}}) == [2.5]
 
 
 def test_a_log_difference_is_in_decades_and_antisymmetric():
@@ -108,3 +120,86 @@ def test_quantiles_are_numpys(q):
     values = lognormal(6, 13)
     assert quantile(values, q) == pytest.approx(float(np.quantile(values, q)), rel=1e-12)
     assert math.isfinite(quantile([3.0], q))
+
+
+def test_power_is_the_average_over_the_estimated_spread():
+    for pairs, spread in ((7, 0.26), (20, 0.6), (3, 0.1)):
+        quantile_of_t = stats.t.ppf(0.95, pairs - 1)
+
+        def shown(u, pairs=pairs, spread=spread, quantile_of_t=quantile_of_t):
+            """Given the sum of squares u sigma^2: the mean must be below the margin by so many standard errors."""
+            standard_error = spread * math.sqrt(u / (pairs - 1) / pairs)
+            return stats.norm.cdf((0.3 - quantile_of_t * standard_error) / (spread / math.sqrt(pairs)))
+
+        expected = stats.chi2(pairs - 1).expect(shown)
+        assert power_of(pairs, spread) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spread", "margin", "power"), [(0.6, 0.3, 0.8), (0.26, 0.3, 0.8), (1.1, 0.3, 0.9), (3, 0.1, 0.8)]
+)
+def test_the_pairs_needed_are_the_fewest_with_the_power(spread, margin, power):
+    pairs = pairs_needed(spread, margin, power)
+    assert power_of(pairs, spread, margin) >= power > power_of(pairs - 1, spread, margin)
+
+
+def test_two_pairs_are_the_fewest_and_nonsense_is_refused():
+    assert pairs_needed(0.0) == pairs_needed(1e-9) == 2
+    for wrong in ((-1.0, 0.3), (0.5, 0.0), (math.inf, 0.3), (0.5, 0.3, 1.0), (0.5, 0.3, 0.8, 0.9)):
+        with pytest.raises(ValueError, match="need spread"):
+            pairs_needed(*wrong)
+
+
+@pytest.mark.parametrize("count", [2, 7, 20, 50])
+def test_the_signed_rank_test_is_scipys_exact_one_without_ties(count):
+    differences = np.random.default_rng(count).normal(0.3, 1, size=count)
+    assert signed_rank(differences) == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue, rel=1e-9)
+
+
+def test_the_signed_rank_test_counts_all_signs_where_there_are_ties_and_zeros():
+    differences = np.array([0.0, 0.0, 1.0, 1.0, -1.0, 2.0, 3.0, 3.0, -2.0, 4.0])
+    ranks = stats.rankdata(np.abs(differences))[differences != 0]
+    seen = ranks[differences[differences != 0] > 0].sum()
+    sums = [np.dot(signs, ranks) for signs in itertools.product((0, 1), repeat=len(ranks))]
+    expected = 2 * min(np.mean([x >= seen for x in sums]), np.mean([x <= seen for x in sums]))
+    assert signed_rank(differences) == pytest.approx(expected, rel=1e-12)
+    assert signed_rank(-differences) == pytest.approx(expected, rel=1e-12)
+    assert signed_rank([0.0, 0.0]) == signed_rank([1.0, -1.0]) == 1.0
+
+
+def test_holms_correction_is_that_by_hand():
+    # Sorted 0.005, 0.01, 0.03, 0.04, times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04; none below one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.03]) == [0.03]
+    assert holm([]) == []
+
+
+def test_the_interval_of_the_median_is_scipys_percentile_interval():
+    values = np.random.default_rng(11).normal(size=25)
+    theirs = stats.bootstrap((values,), np.median, n_resamples=20_000, method="percentile", axis=-1).confidence_interval
+    assert interval_of_median(values) == (pytest.approx(theirs.low, abs=0.05), pytest.approx(theirs.high, abs=0.05))
+
+
+def test_the_interval_of_the_median_holds_it_about_as_often_as_it_says():
+    samples = np.random.default_rng(12).exponential(size=(20, 1000))
+    low, high = (
+        np.concatenate(ends) for ends in zip(*map(interval_of_median, np.split(samples, 4, axis=1)), strict=True)
+    )
+    assert 0.91 < np.mean((low <= math.log(2)) & (math.log(2) <= high)) < 0.98
+
+
+def test_intervals_of_columns_are_those_of_each_column_and_of_one_seed_its_value():
+    values = np.random.default_rng(13).normal(size=(9, 4))
+    low, high = interval_of_median(values)
+    for k in range(4):
+        assert (low[k], high[k]) == interval_of_median(values[:, k])
+    assert interval_of_median([2.5]) == (2.5, 2.5)
+
+
+def test_copies_of_a_problem_do_not_narrow_the_interval_and_gaps_are_left_out():
+    one = np.random.default_rng(14).normal(size=13)
+    gap = np.full(13, math.nan)
+    expected = pytest.approx(tuple(interval_of_median(one)))
+    assert interval_of_pooled_median(np.stack([one, one, one], axis=1)) == expected
+    assert interval_of_pooled_median(np.stack([one, gap], axis=1)) == expected

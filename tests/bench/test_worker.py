@@ -59,6 +59,75 @@ def test_asks_are_single_in_batches_or_with_others_running(recorder, more, asks)
     assert [problem.true_outcomes(x) for x in answer["points"]] == recorder.told[3:]
 
 
+def test_seconds_of_the_strategy_and_of_the_objective_are_apart(recorder, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(worker.time, "perf_counter", clock)
+    for kind, seconds in (("start", 1_000), ("ask", 10), ("tell", 2)):
+        monkeypatch.setattr(recorder, kind, clock.around(getattr(recorder, kind), seconds))
+    problem = PROBLEMS["constrained-branincurrin"]
+    monkeypatch.setitem(PROBLEMS, problem.name, Slow(problem, clock))
+    answer = run(batch=4)
+    assert answer["start"] == 1_000
+    # Two asks for the first batch, as the first ask of all yields one point.
+    assert answer["strategy_seconds"] == [*[22 / 4] * 4, *[12 / 4] * 4, *[12 / 2] * 2]
+    assert answer["objective_seconds"] == [300] * 10
+
+
+class Clock:
+    """Seconds that pass only where something is said to take some."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def around(self, function, seconds):
+        def slow(*arguments):
+            self.now += seconds
+            return function(*arguments)
+
+        return slow
+
+
+class Slow:
+    """A problem whose evaluations take 300 seconds."""
+
+    def __init__(self, problem, clock):
+        self.problem = problem
+        self.observe = clock.around(problem.observe, 300)
+
+    def __getattr__(self, name):
+        return getattr(self.problem, name)
+
+
+def test_asks_with_storage_are_those_of_a_contestant_that_stores(recorder):
+    job = {"problem": "branin", "contestant": "any", "n": 5, "asks": 2, "batch": 1, "limit": 60.0, "seed": 0}
+    with pytest.raises(NotImplementedError, match="Recorder stores nothing"):
+        worker.latency({**job, "storage": True})
+    stored = []
+    recorder.store = lambda path: stored.append((path.suffix, path.parent.is_dir(), hasattr(recorder, "asks")))
+    worker.latency({**job, "storage": True})
+    worker.latency(job)
+    assert stored == [(".sqlite", True, False)]
+
+
+def test_where_a_contestant_ran_is_in_its_answer(recorder):
+    recorder.details = lambda: [{"device": "cuda:0"}, {"device": "cpu"}, {"device": None}, {}]
+    assert run()["devices"] == ["cpu", "cuda:0"]
+
+
+def test_the_limit_of_a_job_is_for_all_of_it_or_for_what_it_times():
+    assert worker.patience({"kind": "regret", "limit": 60}) == 60
+    assert worker.patience({"kind": "latency", "limit": 60}) == 900
+    assert worker.patience({"kind": "regret"}) is None
+
+
+def test_a_kind_of_job_may_be_answered_by_a_module_that_is_imported_for_it(monkeypatch):
+    monkeypatch.setitem(worker.KINDS, "other", "collections:Counter")
+    assert worker.measure({"kind": "other"}) == {"kind": "other"}
+
+
 def test_timed_asks_have_the_pending_trials_running(recorder):
     recorder.best = lambda: None
     job = {"problem": "branin", "contestant": "any", "n": 5, "asks": 4, "batch": 2, "pending": 3, "limit": 60.0}

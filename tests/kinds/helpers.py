@@ -142,12 +142,12 @@ def stock_adapter(experiment: Experiment, **kwargs: Any) -> TorchAdapter:
     return adapter
 
 
-def in_the_place_of_ours(client: Client) -> TorchAdapter:
+def in_the_place_of_ours(client: Client, **kwargs: Any) -> TorchAdapter:
     """A stock adapter of the client's data whose model was given the hyperparameters of ours.
 
     With few data the posterior of the hyperparameters has several modes, and which one a fit finds is another question.
     """
-    adapter = stock_adapter(client._experiment)
+    adapter = stock_adapter(client._experiment, **kwargs)
     model: Any = adapter.generator.surrogate.model
     model.load_state_dict(client._generation_strategy.adapter.generator.surrogate.model.state_dict())
     model.train(), model.eval()  # forgets what it had computed before
@@ -160,13 +160,15 @@ def judged_by_stock(
     *,
     fixed: Mapping[str, Any] | None = None,
     optimized: bool = True,
+    **stock: Any,
 ) -> list[float]:
     """Stock Ax's own acquisition function at these points and, last, at the candidate of stock Ax's own optimizer.
 
-    One call evaluates all of them, with the same samples. The value is the logarithm of an improvement.
+    One call evaluates all of them, with the same samples. The value is the logarithm of an improvement. ``stock`` are
+    arguments of the stock adapter.
     """
     experiment = client._experiment
-    adapter = in_the_place_of_ours(client)
+    adapter = in_the_place_of_ours(client, **stock)
     pending = extract_pending_observations(experiment)
     features = None if fixed is None else ObservationFeatures(parameters=dict(fixed))
     if optimized:

@@ -12,11 +12,13 @@ from tests.kinds.helpers import (
     MODEL_FIRST,
     Parameters,
     advance,
+    assert_as_good_as_random,
     assert_as_good_as_stock,
     assert_by_the_model,
     attach,
     candidate,
     client_for,
+    judged_by_stock,
     ripple,
     runs_of,
 )
@@ -77,6 +79,10 @@ def test_a_fixed_choice_is_kept(value):
     assert (point["kind"], point["depth"]) == (value, 2)
     assert type(point["depth"]) is int
     assert_by_the_model(client, 1)
+    fixed = {"kind": value, "depth": 2}
+    (next_one,) = candidate(client, fixed_features=ObservationFeatures(parameters=fixed))
+    assert fixed.items() <= next_one.items()
+    assert_as_good_as_stock(client, next_one, fixed=fixed)
 
 
 def test_all_parameters_fixed_is_the_point_itself():
@@ -132,6 +138,20 @@ def test_a_discrete_space_is_asked_for_to_its_last_point():
     assert all(type(value) is int for point in asked for value in point.values())
 
 
+@pytest.mark.parametrize("known", [5, 7, 8])
+def test_in_a_nearly_exhausted_space_the_best_of_what_is_left_is_asked_for(known):
+    """By stock Ax's own acquisition function; points that wait count as no longer there."""
+    client, measure = grid(**MODEL_FIRST)
+    every = [{"x": x, "y": y} for x in range(3) for y in range(3)]
+    attach(client, every[: known - 1], measure)
+    client.attach_trial(every[known - 1])
+    (next_one,) = candidate(client)
+    left = every[known:]
+    assert next_one in left
+    found, *others = judged_by_stock(client, [next_one, *left], optimized=False)
+    assert found >= max(others) - 0.7
+
+
 @pytest.mark.parametrize("deduplicate", [True, False])
 def test_in_an_exhausted_space_ours_does_what_stock_ax_does(deduplicate):
     def end(preset):
@@ -144,3 +164,47 @@ def test_in_an_exhausted_space_ours_does_what_stock_ax_does(deduplicate):
         return None, len(runs_of(client))
 
     assert end("fast") == end("reference")
+
+
+MIXED = [
+    *FLOATS,
+    RangeParameterConfig(name="depth", parameter_type="int", bounds=(1, 5)),
+    ChoiceParameterConfig(name="kind", parameter_type="str", values=["a", "b", "c"], is_ordered=False),
+]
+
+
+def many_sided(p: Parameters) -> dict[str, float]:
+    penalty = 0.3 * (p["kind"] != "b") + abs(p["depth"] - 3) / 10
+    return {"f": function(p)["f"] + penalty, "g": p["x"] + 0.5 * p["y"] + penalty, "h": p["y"] - 0.1 * p["depth"]}
+
+
+@pytest.mark.parametrize(
+    ("objective", "constraints", "names"), [("-f", ["g <= 1.2"], "fg"), ("-f, -g", ["h <= 0.6"], "fgh")]
+)
+def test_everything_at_once_stays_in_the_domain_and_is_good(objective, constraints, names):
+    """Mixed parameters, a linear and an outcome constraint, a fixed parameter, waiting trials, several at once."""
+    measure = lambda p: {name: many_sided(p)[name] for name in names}  # noqa: E731
+    rng = np.random.default_rng(0)
+    client = client_for(
+        MIXED, objective, outcome_constraints=constraints, parameter_constraints=["x + y <= 1.2"], **MODEL_FIRST
+    )
+    some = [
+        {**point, "depth": int(rng.integers(1, 6)), "kind": str(rng.choice(["a", "b", "c"]))}
+        for point in points(24)
+        if point["x"] + point["y"] <= 1.2
+    ]
+    attach(client, some[:10], measure)
+    waiting = client.attach_trial(some[10])
+    asked = list(client.get_next_trials(max_trials=2, fixed_parameters={"depth": 3}).values())
+    assert_by_the_model(client, 2)
+    arms = candidate(client, n=2)
+    for point in (*asked, *arms):
+        assert client._experiment.search_space.check_membership(point, raise_error=True)
+        assert point["x"] + point["y"] <= 1.2 + 1e-9
+        assert type(point["depth"]) is int
+    assert all(point["depth"] == 3 for point in asked)
+    assert len({tuple(point.values()) for point in (*asked, *arms)}) == 4
+    client.complete_trial(waiting, measure(some[10]))
+    (next_one,) = candidate(client)
+    others = [point | {"kind": kind} for point in some for kind in "abc"]
+    assert_as_good_as_random(client, next_one, others)

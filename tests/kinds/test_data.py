@@ -64,6 +64,20 @@ def assert_goes_on(client, function: Any = lambda p: {"f": f(p)}, good: bool = T
         assert_as_good_as_stock(client, next_one)
 
 
+@pytest.mark.parametrize(
+    ("objective", "constraints", "names"),
+    [("-f", None, "f"), ("-f", ["g <= 0.9"], "fg"), ("-f", ["g <= 0.1"], "fg"), ("-f, -g", None, "fg")],
+)
+def test_a_single_observation_is_enough(objective, constraints, names):
+    functions = {"f": f, "g": g}
+    measure = lambda p: {name: functions[name](p) for name in names}  # noqa: E731
+    client = client_for(objective=objective, outcome_constraints=constraints, **MODEL_FIRST)
+    attach(client, points(1), measure)
+    (asked,) = advance(client, 1, measure)
+    assert_by_the_model(client, 1)
+    assert all(0 <= asked[name] <= 1 for name in ("x", "y"))
+
+
 # ---------------------------------------------------------------------- noise
 
 
@@ -238,6 +252,8 @@ def test_learning_curves_with_stopped_and_running_trials():
     assert_by_the_model(client, 1)
     assert_same_rows(client)
     assert set(point) == {"x", "y"}
+    (next_one,) = candidate(client)
+    assert_as_good_as_stock(client, next_one)
 
 
 @pytest.mark.parametrize("modelled", [True, False])
@@ -250,6 +266,8 @@ def test_a_tracking_metric_does_not_steer(modelled):
     (with_spare,), (alone,) = candidate(client), candidate(plain)
     assert with_spare == pytest.approx(alone, abs=1e-4)
     assert ("spare" in model_rows(client)) == modelled
+    if modelled:  # as stock Ax has it
+        assert_as_good_as_stock(client, with_spare)
 
 
 def test_a_status_quo_is_an_observation_like_the_others():

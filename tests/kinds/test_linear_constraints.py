@@ -79,6 +79,18 @@ KINDS: dict[str, tuple[list[Any], list[str], Callable[[Point], list[float]]]] = 
 }
 
 
+BESIDE_STOCK = {
+    "two, on floats": (
+        floats("a", "b"),
+        ["a + b <= 0.8", "a - b <= 0.3"],
+        lambda p: [0.8 - p["a"] - p["b"], 0.3 - p["a"] + p["b"]],
+    ),
+    **{kind: KINDS[kind] for kind in ("on ints", "on floats, beside a choice")},
+    "a share of 0.03 % of the box": KINDS["a share of 0.03 % of the box"],
+}
+"""Kinds in which stock Ax's own optimizer takes seconds, not minutes."""
+
+
 def scaled(point: Point, parameters: list[Any]) -> list[float]:
     upper = {p.name: p.bounds[1] for p in parameters if isinstance(p, RangeParameterConfig)}
     return [float(point[name]) / bound for name, bound in upper.items()]
@@ -136,10 +148,9 @@ def test_constraints_hold_and_the_candidate_is_good(kind):
     assert_as_good_as_random(client, next_one, random_points(parameters, slacks, 200, seed=1))
 
 
-def test_stock_ax_finds_no_better_point_under_two_constraints():
-    parameters = floats("a", "b")
-    constraints = ["a + b <= 0.8", "a - b <= 0.3"]
-    slacks = lambda p: [0.8 - p["a"] - p["b"], 0.3 - p["a"] + p["b"]]  # noqa: E731
+@pytest.mark.parametrize("kind", BESIDE_STOCK)
+def test_stock_ax_finds_no_better_point(kind):
+    parameters, constraints, slacks = BESIDE_STOCK[kind]
     client = client_for(parameters, parameter_constraints=constraints, **MODEL_FIRST)
     attach(client, random_points(parameters, slacks, 8, seed=0), objective(parameters))
     (next_one,) = candidate(client)
@@ -207,6 +218,7 @@ def test_an_equality_holds_to_1e_9():
         assert sum(point.values()) == pytest.approx(1, abs=TOLERANCE)
         assert all(0 <= value <= 1 for value in point.values())
     assert_as_good_as_random(client, next_one, mixture_points(200, 1))
+    assert_as_good_as_stock(client, next_one)
 
 
 def test_an_equality_and_inequalities_hold_together():
@@ -241,6 +253,32 @@ def test_an_equality_on_ints_holds_exactly():
     (next_one,) = candidate(client)
     assert sum(next_one.values()) == 12
     assert all(type(value) is int and 0 <= value <= 9 for value in next_one.values())
+    every = [{"a": a, "b": b, "c": 12 - a - b} for a in range(10) for b in range(10) if 0 <= 12 - a - b <= 9]
+    assert_as_good_as_random(client, next_one, [p for p in every if p not in points[:6]])
+
+
+def test_an_equality_on_floats_and_an_int_holds_to_1e_9():
+    parameters = [*shares("a", "b"), RangeParameter("n", ParameterType.INT, 0, 4)]
+    client = client_of_core(core(parameters, [ParameterConstraint(equality="a + b + 0.25*n == 1.3")]), **MODEL_FIRST)
+
+    def some(count: int, seed: int) -> list[Point]:
+        rng = np.random.default_rng(seed)
+        drawn = [(float(rng.uniform()), int(rng.integers(0, 5))) for _ in range(10 * count)]
+        found = [{"a": a, "b": 1.3 - a - 0.25 * n, "n": n} for a, n in drawn]
+        return [p for p in found if 0 <= p["b"] <= 1][:count]
+
+    def function(p: Point) -> dict[str, float]:
+        return {"f": (p["a"] - 0.2) ** 2 + (p["n"] - 3) ** 2 / 8 + ripple(p["a"])}
+
+    attach(client, some(8, 0), function)
+    (asked,) = advance(client, 1, function)
+    (next_one,) = candidate(client)
+    assert_by_the_model(client, 1)
+    for point in (asked, next_one):
+        assert point["a"] + point["b"] + 0.25 * point["n"] == pytest.approx(1.3, abs=TOLERANCE)
+        assert type(point["n"]) is int and 0 <= point["n"] <= 4
+        assert 0 <= point["a"] <= 1 and 0 <= point["b"] <= 1
+    assert_as_good_as_random(client, next_one, some(200, 1))
 
 
 # ---------------------------------------------------------------------- what cannot be satisfied

@@ -20,16 +20,20 @@ from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.utils.common.random import with_rng_seed
 from ax.utils.testing.preference_stubs import get_pbo_experiment
+from botorch.acquisition.multi_objective import logei as botorch_logei
+from botorch.acquisition.multi_objective import parego
 from botorch.utils.multi_objective.hypervolume import Hypervolume
 from botorch.utils.multi_objective.pareto import is_non_dominated
 
 from gpu_gs import accelerate, timings
+from gpu_gs.gp.model import ClosedFormGP
 from tests.kinds.helpers import (
     FLOATS,
     MODEL_FIRST,
     Outcomes,
     Parameters,
     advance,
+    assert_as_good_as_random,
     assert_as_good_as_stock,
     assert_by_the_model,
     attach,
@@ -113,6 +117,36 @@ def test_the_candidate_for_several_objectives_is_good(kind):
     assert_as_good_as_stock(client, next_one)
 
 
+WIDE = {
+    "four": ("-a, -b, -c, -d", ["a", "b", "c", "d"]),
+    "two, one of them scalarized": ("-a - 0.5*b, -c", ["a", "b", "c"]),
+}
+"""Kinds for which stock Ax's optimizer takes up to half a minute."""
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_the_candidate_is_as_good_as_the_best_of_random_points(kind):
+    objective, names = WIDE[kind]
+    client = client_for(objective=objective, **MODEL_FIRST)
+    attach(client, points(9), rippled(*names))
+    (next_one,) = candidate(client)
+    assert_as_good_as_random(client, next_one, points(200, seed=1))
+
+
+def test_several_objectives_are_one_model_and_nothing_is_compiled_on_an_ask(monkeypatch):
+    def refuse():
+        raise AssertionError("BoTorch's kernel would be compiled now")
+
+    monkeypatch.setattr(botorch_logei, "_try_load_fused_kernel", refuse)
+    for objective, constraints, names in (("-a, -b", ["c <= 0.9"], "abc"), ("-a, -b, -c, -d", None, "abcd")):
+        client = client_for(objective=objective, outcome_constraints=constraints, **MODEL_FIRST)
+        attach(client, points(6), only(*names))
+        advance(client, 2, only(*names))
+        assert_by_the_model(client, 2)
+        model = client._generation_strategy.adapter.generator.surrogate.model
+        assert isinstance(model, ClosedFormGP) and model.num_outputs == len(names)
+
+
 def test_thresholds_relative_to_a_baseline():
     client = client_for(
         objective="-a, -b", outcome_constraints=["a <= 1.1 * baseline", "b <= 1.1 * baseline"], **MODEL_FIRST
@@ -138,6 +172,29 @@ def test_from_five_objectives_on_the_hypervolume_gives_way_to_random_scalarizati
     assert ("ParEGO" in timings(client)["acquisition"].iloc[-1]) == (count >= 5)
 
 
+@pytest.mark.parametrize("count", [5, 6])
+def test_the_candidate_for_five_objectives_or_more_is_good_by_the_same_scalarization(count, monkeypatch):
+    weights = torch.linspace(1, 2, count, dtype=torch.double)
+    monkeypatch.setattr(parego, "sample_simplex", lambda **kwargs: weights / weights.sum())
+    names = NAMES[:count]
+    client = client_for(objective=", ".join(f"-{name}" for name in names), **MODEL_FIRST)
+    attach(client, points(9), rippled(*names))
+    (next_one,) = candidate(client)
+    assert_as_good_as_stock(client, next_one)
+
+
+def test_parameter_changes_are_simplified_as_in_stock_ax():
+    """y does not matter, so it stays at the value of the status quo."""
+    client = client_for(objective="-a", **MODEL_FIRST, simplify_parameter_changes=True)
+    function = lambda p: {"a": (p["x"] - 0.3) ** 2}  # noqa: E731
+    client.complete_trial(client.attach_baseline({"x": 0.5, "y": 0.5}), function({"x": 0.5}))
+    attach(client, points(9), function)
+    (asked,) = advance(client, 1, function)
+    assert_by_the_model(client, 1)
+    assert asked["y"] == 0.5 and abs(asked["x"] - 0.3) < 0.1
+    assert "optimizer: simplify_parameter_changes" in reasons(client)
+
+
 def test_the_front_after_a_dozen_trials_is_not_clearly_worse_than_that_of_stock_ax():
     """Hypervolume of the negated distances from two points above (-1, -1).
 
@@ -160,10 +217,10 @@ def preferences() -> Experiment:
             parameter_names=names,
             tracking_metric_names=[],
             num_experimental_trials=0,
-            num_preference_trials=6,
+            num_preference_trials=8,
             num_preference_trials_w_repeated_arm=0,
             include_sq=False,
-            unbounded_search_space=True,
+            unbounded_search_space=False,
             experiment_name="profile",
         )
     objective = Objective(expression="a, b", metric_name_to_signature={name: name for name in names})
@@ -199,7 +256,9 @@ def test_a_learned_preference_is_optimized_by_a_node_with_transforms_that_allow_
     client.set_generation_strategy(strategy)
     accelerate(client, seed=0, **QUICK)
     attach(client, points(6), only("a", "b"))
-    asked = advance(client, 2, only("a", "b"))
-    assert_by_the_model(client, 2)
-    assert all(0 <= value <= 1 for point in asked for value in point.values())
+    (asked,) = advance(client, 1, only("a", "b"))
+    assert_by_the_model(client, 1)
+    assert all(0 <= value <= 1 for value in asked.values())
     assert "a learned objective" in reasons(client)
+    (next_one,) = candidate(client)  # the values differ by 0.01
+    assert_as_good_as_random(client, next_one, points(200, seed=1), margin=1e-3, transforms=[UnitX])

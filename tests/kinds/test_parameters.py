@@ -158,6 +158,7 @@ def test_a_derived_parameter_follows_those_that_it_is_derived_from(expression, k
     assert_as_good_as_stock(client, {name: value for name, value in next_one.items() if name != "derived"})
 
 
+@pytest.mark.filterwarnings("ignore:Optimization failed in:RuntimeWarning")  # stock Ax's optimizer
 def test_a_hierarchical_space_gives_each_arm_the_parameters_of_its_branch():
     parameters = [
         ChoiceParameterConfig(
@@ -178,8 +179,34 @@ def test_a_hierarchical_space_gives_each_arm_the_parameters_of_its_branch():
 
     asked = advance(client, 12, function)
     assert_by_the_model(client, 4)
-    for point in asked:
+    (next_one,) = candidate(client)
+    for point in (*asked, next_one):
         branch = {"model", "rate"} if point["model"] == "linear" else {"model", "depth", "flag"}
         assert set(point) == branch
-    # ours finds the better branch as stock Ax would
-    assert min(function(p)["f"] for p in asked) < 0.3
+    assert min(function(p)["f"] for p in asked) < 0.3  # of the better branch
+    assert_as_good_as_stock(client, next_one)
+
+
+def test_branches_within_branches_give_each_arm_the_parameters_of_its_own():
+    tree = {"tree": ["depth", "rule"], "line": ["rate"]}
+    parameters = [
+        choice("str", ["tree", "line"], False),
+        ChoiceParameterConfig(
+            name="rule", parameter_type="int", values=[1, 2], is_ordered=True, dependent_parameters={2: ["y"]}
+        ),
+        RangeParameterConfig(name="depth", parameter_type="int", bounds=(1, 6)),
+        RangeParameterConfig(name="rate", parameter_type="float", bounds=(1e-3, 1.0), scaling="log"),
+        X,
+        FLOATS[1],
+    ]
+    parameters[0].dependent_parameters = tree
+
+    def function(p):
+        return {"f": (p["x"] - 0.3) ** 2 + p.get("depth", 3) / 9 + (p.get("y", 0.5) - 0.1) ** 2 + p.get("rate", 0.2)}
+
+    client = client_for(parameters)
+    asked = advance(client, 12, function)
+    assert_by_the_model(client, 5)
+    for point in asked:
+        branch = {"p", "x"} | set(tree[point["p"]]) | ({"y"} if point.get("rule") == 2 else set())
+        assert set(point) == branch

@@ -1,4 +1,5 @@
-"""Ax's own tests of ``generation_strategy``, ``adapter``, ``service`` and ``api``, run with ours in the place of Ax's.
+"""Ax's own tests of ``generation_strategy``, ``adapter``, ``service``, ``orchestration`` and ``api``, with ours in the place
+of Ax's.
 
 ``stand_in.py`` says what is replaced. What cannot apply is in ``EXCLUDED``, by name and with its reason. ``SLOW`` names
 the tests that take more than three seconds each: they run when ``GPU_GS_PEER=all`` is set.
@@ -61,6 +62,7 @@ MODULES = [
             "report_utils",
         )
     ),
+    "ax.orchestration.tests.test_orchestrator",
     "ax.api.tests.test_client",
     "ax.api.utils.tests.test_generation_strategy_dispatch",
 ]
@@ -70,8 +72,12 @@ DISPATCH = (
 )
 BEST_POINT = "it wants the best point on the generator run, which an ask of ours does not compute"
 
+SPELLED_OUT = "it spells out the class names of nodes and generators"
+
 EXCLUDED = {
-    "TestGenerationStrategy.test_string_representation": "it spells out the class names of nodes and generators",
+    "TestGenerationStrategy.test_string_representation": SPELLED_OUT,
+    "TestAxOrchestrator.test_repr": SPELLED_OUT,
+    "TestAxOrchestratorMultiTypeExperiment.test_repr": SPELLED_OUT,
     "TestGenerationStrategy.test_gen_with_fixed_features": (
         "it demands that a mock of optimize_acqf is called; fixed features: tests/kinds/test_asks.py"
     ),
@@ -112,6 +118,8 @@ SLOW = {
     "ReportUtilsTest.test_get_standard_plots_moo",
     "ReportUtilsTest.test_get_standard_plots_moo_no_objective_thresholds",
     "ReportUtilsTest.test_get_standard_plots_moo_relative_constraints",
+    "TestAxOrchestrator.test_sqa_storage_map_metric_experiment",
+    "TestAxOrchestratorMultiTypeExperiment.test_sqa_storage_map_metric_experiment",
 }
 
 TESTS = [
@@ -167,6 +175,12 @@ def test_ax(module: str, case: str, test: str) -> None:
         ("ax.service.tests.test_best_point_utils", "TestBestPointUtils", "test_best_from_model_prediction"),
         ("ax.adapter.tests.test_torch_moo_adapter", "MultiObjectiveTorchAdapterTest", "test_hypervolume"),
         ("ax.api.tests.test_client", "TestClient", "test_get_next_trials_with_db"),
+        ("ax.orchestration.tests.test_orchestrator", "TestAxOrchestrator", "test_get_fitted_adapter"),
+        (
+            "ax.orchestration.tests.test_orchestrator",
+            "TestAxOrchestratorMultiTypeExperiment",
+            "test_generate_candidates_works_for_iteration",
+        ),
     ],
 )
 def test_ours_takes_part(module: str, case: str, test: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from gpu_gs.bench.contestants.base import Contestant, Entry, Outcomes
@@ -15,6 +16,7 @@ class AxContestant(Contestant):
     def __init__(self, config: str, overrides: Mapping[str, Any] | None = None) -> None:
         self.config = config
         self.overrides = dict(overrides or {})
+        self.database: Path | None = None
 
     def strategy(self, seed: int, budget: int) -> Any:
         """The strategy, whose model takes over after ``budget`` trials."""
@@ -34,7 +36,7 @@ class AxContestant(Contestant):
 
         logging.getLogger(AX_ROOT_LOGGER_NAME).setLevel(logging.ERROR)
         self.parameters = dict(zip(problem.space.names, problem.space.parameters, strict=True))
-        client = Client(random_seed=seed)
+        client = Client(random_seed=seed, storage_config=None if self.database is None else _database(self.database))
         client.configure_experiment(
             parameters=[_ax_parameter(name, parameter) for name, parameter in self.parameters.items()],
             parameter_constraints=[_ax_constraint(constraint) for constraint in problem.space.constraints],
@@ -54,9 +56,16 @@ class AxContestant(Contestant):
         experiment.attach_data(_data(Data, rows))
         for trial in experiment.trials.values():
             trial.mark_completed()
+        if self.database is not None:
+            from ax.storage.sqa_store.save import save_experiment
+
+            save_experiment(experiment)
         self.problem = problem
         self.client = client
         self.running: list[int] = []
+
+    def store(self, path: Path) -> None:
+        self.database = path
 
     def ask(self, count: int = 1) -> list[Point]:
         asked = self.client.get_next_trials(max_trials=count)
@@ -96,6 +105,17 @@ class AxContestant(Contestant):
         ]
 
 
+def _database(path: Path) -> Any:
+    """Ax's configuration of a new SQLite file."""
+    from ax.api.configs import StorageConfig
+    from ax.storage.sqa_store import db
+
+    url = f"sqlite:///{path.resolve()}"
+    db.init_engine_and_session_factory(url=url, force_init=True)
+    db.create_all_tables(db.get_engine())
+    return StorageConfig(url=url)
+
+
 def _ax_parameter(name: str, parameter: Parameter) -> Any:
     from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 
@@ -107,7 +127,8 @@ def _ax_parameter(name: str, parameter: Parameter) -> Any:
         )
     kind = "float" if isinstance(parameter, Float) else "int"
     bounds = (parameter.low, parameter.high)
-    return RangeParameterConfig(name=name, parameter_type=cast("Any", kind), bounds=bounds)
+    scaling: Any = "log" if parameter.log else None
+    return RangeParameterConfig(name=name, parameter_type=cast("Any", kind), bounds=bounds, scaling=scaling)
 
 
 def _ax_constraint(constraint: AtMost) -> str:
@@ -166,8 +187,12 @@ class AxRandomContestant(AxContestant):
         rng = np.random.default_rng([seed, 1])
         return GenerationStrategy(nodes=[RandomNode(name="Random")])
 
+    def store(self, path: Path) -> None:
+        """Ax cannot write this node down."""
+        Contestant.store(self, path)
+
     def details(self) -> list[dict[str, Any]]:
         return []
 
 
-ENTRIES = (Entry("ax-random", label="Ax, random", colour="#9c755f", build=AxRandomContestant),)
+ENTRIES = (Entry("ax-random", label="Ax, random", colour="#8c6d4f", build=AxRandomContestant),)

@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from gpu_gs.bench.environments import Environment
 from gpu_gs.bench.problems import Problem
-from gpu_gs.bench.spaces import Float, Point
+from gpu_gs.bench.spaces import Choice, Float, Point
 
 Outcomes = Mapping[str, float]
 """The observed values of all metrics of a point, by name."""
@@ -15,6 +16,7 @@ Outcomes = Mapping[str, float]
 
 BEYOND_A_BOX: dict[str, Callable[[Problem], bool]] = {
     "integers or choices": lambda problem: not all(isinstance(p, Float) for p in problem.space.parameters),
+    "log scales": lambda problem: any(not isinstance(p, Choice) and p.log for p in problem.space.parameters),
     "linear constraints": lambda problem: bool(problem.space.constraints),
     "outcome constraints": lambda problem: bool(problem.constraints),
     "several objectives": lambda problem: len(problem.objectives) > 1,
@@ -60,6 +62,14 @@ class Contestant(ABC):
     @abstractmethod
     def tell(self, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
         """The outcomes of the points asked for first of those that have none yet."""
+
+    def store(self, path: Path) -> None:
+        """Has everything from the start on written into a database in this file.
+
+        Raises:
+            NotImplementedError: The optimizer stores nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} stores nothing")
 
     def drop(self) -> None:
         """Gives all points that have no outcomes yet up."""

@@ -85,4 +85,4 @@ class BoTorchContestant(Contestant):
             self.values.append(known[self.objective])
 
 
-ENTRIES = (Entry("botorch", label="BoTorch", colour="#ff9da7", build=BoTorchContestant),)
+ENTRIES = (Entry("botorch", label="BoTorch", colour="#7516fc", build=BoTorchContestant),)

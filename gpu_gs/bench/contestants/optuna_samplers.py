@@ -91,8 +91,8 @@ def _distribution(parameter: Parameter) -> Any:
             return IntDistribution(0, len(parameter.values) - 1)  # the place in the order
         return CategoricalDistribution(parameter.values)
     if isinstance(parameter, Float):
-        return FloatDistribution(parameter.low, parameter.high)
-    return IntDistribution(parameter.low, parameter.high)
+        return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+    return IntDistribution(parameter.low, parameter.high, log=parameter.log)
 
 
 def _told(parameter: Parameter, value: Any) -> Any:
@@ -105,6 +105,6 @@ def _asked(parameter: Parameter, value: Any) -> Any:
 
 ENVIRONMENT = Environment("optuna", module="optuna", requirements=("optuna>=5,<6",))
 ENTRIES = (
-    Entry("optuna", "Optuna GP", "#f28e2b", GPSamplerContestant, environment=ENVIRONMENT, extra="optuna"),
-    Entry("tpe", "Optuna TPE", "#edc948", TPESamplerContestant, environment=ENVIRONMENT, extra="optuna"),
+    Entry("optuna", "Optuna GP", "#e69f00", GPSamplerContestant, environment=ENVIRONMENT, extra="optuna"),
+    Entry("tpe", "Optuna TPE", "#b7b766", TPESamplerContestant, environment=ENVIRONMENT, extra="optuna"),
 )

@@ -23,4 +23,4 @@ class RandomContestant(Contestant):
         pass
 
 
-ENTRIES = (Entry("random", label="random", colour="#bab0ac", build=RandomContestant),)
+ENTRIES = (Entry("random", label="random", colour="#9aa1ab", build=RandomContestant),)

@@ -38,8 +38,8 @@ def discover(folder: Path = Path(__file__).parent, package: str = PACKAGE) -> di
     return found
 
 
-STOCK_AX = "#e15759"
-OURS = ("#4e79a7", "#59a14f", "#b07aa1", "#76b7b2")
+STOCK_AX = "#d55e00"
+OURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9")
 """Colours of gpu_gs's strategies; ``fast`` has the first."""
 
 ENTRIES = discover()

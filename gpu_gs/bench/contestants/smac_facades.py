@@ -19,7 +19,7 @@ from gpu_gs.bench.spaces import Choice, Float, Parameter, Point
 class SmacContestant(Contestant):
     """A facade of SMAC3, asked and told."""
 
-    takes = frozenset({"integers or choices", "several objectives"})
+    takes = frozenset({"integers or choices", "log scales", "several objectives"})
 
     @abstractmethod
     def facade(self) -> Any:
@@ -114,7 +114,7 @@ def _hyperparameter(name: str, parameter: Parameter) -> Any:
             return OrdinalHyperparameter(name, parameter.values)
         return CategoricalHyperparameter(name, parameter.values)
     kind = FloatHyperparameter if isinstance(parameter, Float) else IntegerHyperparameter
-    return kind(name, (parameter.low, parameter.high))
+    return kind(name, (parameter.low, parameter.high), log=parameter.log)
 
 
 def _of_kind(parameter: Parameter, value: Any) -> Any:
@@ -126,6 +126,6 @@ def _of_kind(parameter: Parameter, value: Any) -> Any:
 
 ENVIRONMENT = Environment("smac", module="smac", requirements=("smac>=2.4,<3",))
 ENTRIES = (
-    Entry("smac", "SMAC", "#2f4b7c", SmacForestContestant, environment=ENVIRONMENT),
-    Entry("smac-gp", "SMAC GP", "#d37295", SmacGPContestant, environment=ENVIRONMENT),
+    Entry("smac", "SMAC", "#c01432", SmacForestContestant, environment=ENVIRONMENT),
+    Entry("smac-gp", "SMAC GP", "#9167ff", SmacGPContestant, environment=ENVIRONMENT),
 )

@@ -79,7 +79,7 @@ ENTRIES = (
     Entry(
         "xopt",
         label="Xopt",
-        colour="#79706e",
+        colour="#8e4871",
         build=XoptContestant,
         environment=Environment("xopt", module="xopt", requirements=("xopt>=3.2,<4",)),
     ),

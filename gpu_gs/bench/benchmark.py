@@ -1,0 +1,58 @@
+"""One benchmark from its configuration to its report: ``gpu-gs bench``."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from gpu_gs.bench.article import bench_article
+from gpu_gs.bench.entries import who_takes_part
+from gpu_gs.bench.executors import Executor, LocalExecutor
+from gpu_gs.bench.latency import bench_latency
+from gpu_gs.bench.memory import bench_memory
+from gpu_gs.bench.plan import BenchmarkConfig
+from gpu_gs.bench.progress import Progress
+from gpu_gs.bench.regret import Kept, bench_regret
+from gpu_gs.config import dump_yaml
+
+
+def run_benchmark(
+    config: BenchmarkConfig,
+    out: Path,
+    say: Callable[[str], None],
+    executor: Callable[[], AbstractContextManager[Executor]] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Runs all sections, what is timed first and alone, and writes the report.
+
+    Args:
+        config: What to run.
+        out: The folder of the results; what it holds already is not run again.
+        say: Gets a line for whoever is left out.
+        executor: Where whole runs go; by default to processes of this machine.
+
+    Returns:
+        A result for each section, by its name.
+
+    Raises:
+        ConfigError: Something in the configuration cannot be run; nothing has run then.
+    """
+    contestants, config = who_takes_part(config, say)
+    regret = config.regret
+    cases = [] if regret is None else [case.case() for case in regret.cases]
+    kept = Kept.read([Path(path) for path in regret.references] if regret else [], cases)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "benchmark.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    results: dict[str, dict[str, Any]] = {}
+    with Progress() as progress:
+        if config.latency is not None:
+            results["latency"] = bench_latency(config.latency, contestants, out, progress)
+        if config.memory is not None:
+            results["memory"] = bench_memory(config.memory, contestants, out, progress)
+        if config.article is not None:
+            results["article"] = bench_article(config.article, contestants, out, progress)
+        if regret is not None:  # last, as it alone may go elsewhere
+            workers = regret.workers or os.cpu_count() or 1
+            with executor() if executor is not None else LocalExecutor(workers, forks=True) as where:
+                results["regret"] = bench_regret(cases, contestants, regret.seeds, out, where, kept, progress)
+    return results
