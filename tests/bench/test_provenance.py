@@ -79,4 +79,4 @@ def test_the_commit_is_that_of_the_package_and_says_if_it_was_changed(repository
 
 def test_an_environment_names_no_machine():
     found = environment()
-    assert {"commit", "versions", "python", "machine", "processor", "cores", "gpus", "load"} == set(found)
+    assert {"commit", "versions", "python", "machine", "processor", "cores", "gpus", "load", "at"} == set(found)
