@@ -18,10 +18,10 @@ PARENTS = 20
 
 def main(
     problem: str,
-    evaluations: Annotated[int, typer.Option("-n")] = 4000,
+    evaluations: Annotated[int, typer.Option("-n")] = 3000,
     seed: int = 0,
 ) -> None:
-    """Prints the best that was found, and after how many evaluations."""
+    """Prints the best that was found, after every 100 evaluations."""
     function = PROBLEMS[problem]
     sobol = list(function.space._sobol(evaluations // 2, seed))[: evaluations // 2]
     rng = np.random.default_rng(seed)
@@ -29,7 +29,7 @@ def main(
     for k in range(evaluations):
         u = sobol[k] if k < len(sobol) else _changed(_parent(function, tried, rng), rng)
         tried.append((u, function.true_outcomes(_point(function, u))))
-        if (k + 1) % 200 == 0 or k + 1 == evaluations:
+        if (k + 1) % 100 == 0 or k + 1 == evaluations:
             best = [u for u, _ in _best(function, tried)]
             regret = function.regrets([outcomes for _, outcomes in tried])[-1]
             several = function.reference_point is not None
@@ -47,11 +47,12 @@ def _best(function: Problem, tried: list[tuple[list[float], dict[str, float]]]) 
         return sorted(tried, key=lambda each: each[1]["f"])[:PARENTS]
     values = np.array([[outcomes[name] for name in function.objectives] for _, outcomes in tried])
     values = np.where((values < function.reference_point).all(1, keepdims=True), values, math.inf)
-    return [
-        tried[i]
+    found = {
+        tuple(value): tried[i]
         for i, value in enumerate(values)
         if np.isfinite(value).all() and not ((values <= value).all(1) & (values < value).any(1)).any()
-    ]
+    }
+    return list(found.values())
 
 
 def _parent(function: Problem, tried: list[Any], rng: np.random.Generator) -> list[float]:

@@ -58,7 +58,9 @@ def test_the_regret_of_all_points_of_a_table_is_zero_and_never_negative(name):
         assert min(regrets) == regrets[-1] == 0.0
         return
     values = np.array([list(each.values()) for each in outcomes])
-    (front,) = np.nonzero([not ((values <= v).all(1) & (values < v).any(1)).any() for v in values])
+    order = np.lexsort(values.T[::-1])
+    lowest = np.minimum.accumulate(values[order, 1])
+    front = order[np.r_[True, lowest[1:] < lowest[:-1]]]
     regrets = problem.regrets([outcomes[i] for i in front])
     assert min(regrets) > -1e-12 and regrets[-1] == pytest.approx(0.0, abs=1e-12)
     assert problem.regrets(outcomes[:300])[-1] > 0
