@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 
@@ -84,7 +85,12 @@ def points_of(name, problem, seed, **more):
     if (python := python_of(name)) is None:
         return worker.regret(job)["points"]
     process = subprocess.run(
-        [python, "-m", "gpu_gs.bench.worker"], input=json.dumps(job), capture_output=True, text=True, check=False
+        [python, "-m", "gpu_gs.bench.worker"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONHASHSEED": "0", "LOKY_MAX_CPU_COUNT": "1"},  # SMAC goes through sets
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)["points"]

@@ -4,6 +4,9 @@ The forest is fitted again after every eighth point, SMAC's default; the Gaussia
 of parameters, and several objectives by ParEGO. They know neither linear nor outcome constraints, and learn nothing
 of the points that run but not to ask for them again. Each point is evaluated once: SMAC's repetitions of the best ones
 are off, as all contestants have the same number of evaluations. Nothing is saved on the disk.
+
+SMAC goes through sets: a run repeats only in a process of the same ``PYTHONHASHSEED``. Its forest has as many threads as
+there are cores, or as ``LOKY_MAX_CPU_COUNT`` says.
 """
 
 from abc import abstractmethod
