@@ -223,7 +223,11 @@ def test_boosting_is_judged_by_the_log_loss_of_folds_it_did_not_see():
     assert PROBLEMS["gbm-breast-cancer"].true_outcomes(x)["f"] == pytest.approx(np.mean(losses))
 
 
-BEST = {}
+BEST = {
+    "svr-diabetes": [[0.16413513178016628, 0.08239990322626055, 0.0860928753391263, "sigmoid"]],
+    "svm-digits": [[55.158575244432434, 0.004282298218427232, 0.07872066274285316, 5, 37, False, "rbf"]],
+    "gbm-breast-cancer": [[78, 0.173368119991169, 2, 28, 0.30822573407009674, 0.941396208830945]],
+}
 
 
 @pytest.mark.parametrize("name", BEST)
