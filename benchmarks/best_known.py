@@ -1,7 +1,7 @@
 """Searches the best value of a problem whose optimum nobody knows: ``python benchmarks/best_known.py svr-diabetes``.
 
 Half of the evaluations are a Sobol sequence; each of the others changes one of the best points so far (of several
-objectives: one of the front) by a little in a few coordinates, or by a lot. Prints the value, or the hypervolume, and
+objectives: one of the front) in a few coordinates, by a little or by a lot. Prints the value, or the hypervolume, and
 the points as Python; ``gpu_gs/bench/problems.py`` states the value, ``tests/bench/test_tuning.py`` the points.
 """
 

@@ -6,11 +6,12 @@ Each holds every setting of a grid, trained two to five times, so that the optim
 
 - the value of a setting is the mean over its trainings; the optimum is the smallest, found by enumeration
 - ``-noisy``: an evaluation is one of the trainings, drawn at random; it is judged by the mean
-- ``-log`` (HPOLib): the decimal logarithm of the loss, of which some trainings diverge to 10,000 and more
+- ``-log`` (HPOLib): the decimal logarithm of the loss, since some trainings diverge
 - ``-several``: the value against the size, time or latency of the model; the hypervolume is that of the whole table's
   front, against the median of the first objective and the largest of the second
 
-Of the models that train, no optimum is known: theirs is the best value that ``search`` found, and a run may be better.
+Of the models that train, no optimum is known: theirs is the best value that ``benchmarks/best_known.py`` found, and a
+run may be better.
 """
 
 import itertools

@@ -227,6 +227,25 @@ BEST = {
     "svr-diabetes": [[0.16413513178016628, 0.08239990322626055, 0.0860928753391263, "sigmoid"]],
     "svm-digits": [[55.158575244432434, 0.004282298218427232, 0.07872066274285316, 5, 37, False, "rbf"]],
     "gbm-breast-cancer": [[78, 0.173368119991169, 2, 28, 0.30822573407009674, 0.941396208830945]],
+    "forest-breast-cancer": [  # a part of the front that was found
+        [1, 1, 10, 0.416532681238638, "gini"],
+        [2, 1, 1, 0.7426586067560684, "gini"],
+        [3, 1, 2, 0.34497160603451504, "entropy"],
+        [5, 1, 28, 0.2511293630115688, "gini"],
+        [6, 1, 2, 0.33622541965268926, "entropy"],
+        [7, 1, 5, 0.8459521355107427, "gini"],
+        [9, 2, 1, 0.7614806047756633, "gini"],
+        [10, 1, 5, 0.8459521355107427, "gini"],
+        [13, 1, 14, 0.5413658504839987, "gini"],
+        [15, 2, 3, 0.8904475153268008, "gini"],
+        [17, 4, 2, 0.715663450723514, "gini"],
+        [12, 7, 6, 0.858845600951463, "entropy"],
+        [17, 10, 6, 0.24767390424385666, "entropy"],
+        [11, 10, 1, 0.32460568998940287, "entropy"],
+        [30, 7, 1, 0.3399110076949, "entropy"],
+        [39, 4, 2, 0.8490227482281625, "entropy"],
+        [76, 8, 1, 0.7942099629901349, "entropy"],
+    ],
 }
 
 
@@ -235,4 +254,5 @@ def test_the_best_known_value_is_that_of_the_points_of_the_long_search(name):
     problem = PROBLEMS[name]
     assert all(problem.space.contains(x) for x in BEST[name])
     regrets = problem.regrets([problem.true_outcomes(x) for x in BEST[name]])
-    assert regrets[-1] == pytest.approx(0.0, abs=max(problem.floor, 0.02 * abs(problem.optimum)))
+    # Versions of scikit-learn differ in the last digits, and of the front some points are left out.
+    assert regrets[-1] == pytest.approx(0.0, abs=max(problem.floor, 0.02 * problem.optimum))
