@@ -264,6 +264,11 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(entries, tmp_pa
     assert missing("one") == "no_such_one is not installed (gpu-gs bench --setup one)"
     assert "--setup two or pip install 'gpu-gs[extra]'" in missing("two")
     assert (missing("random"), missing("fast"), python_of("one"), versions_of("one")) == (None, None, None, {})
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "gpu_gs.json").write_text(
+        json.dumps({"over": ["/elsewhere"], "versions": {"no-such-one": "2"}})
+    )
+    assert "its environment is of another gpu_gs" in missing("one") and versions_of("one") == {}
 
 
 def test_setup_refuses_other_names_before_it_starts(entries, monkeypatch):

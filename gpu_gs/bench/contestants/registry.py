@@ -130,6 +130,8 @@ def missing(name: str) -> str | None:
     reason = environment.lacks_here()
     if reason is None:
         return None
+    if environment.versions():
+        reason += ", and its environment is of another gpu_gs or Python, or of other requirements"
     extra = ENTRIES[name].extra
     by_pip = "" if extra is None else f" or pip install 'gpu-gs[{extra}]'"
     return f"{reason} (gpu-gs bench --setup {name}{by_pip})"
