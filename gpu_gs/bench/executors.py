@@ -33,7 +33,9 @@ Line = dict[str, Any]
 Outcome = dict[str, Any]
 """``answer`` or ``error``."""
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+HASH_SEED = "0"
+"""Of every job: some optimizers go through sets, and would not repeat without it."""
 TOPIC = "gpu_gs-started-"
 
 
@@ -89,7 +91,11 @@ class Children:
                     text=True,
                     pass_fds=(read,),
                     start_new_session=True,  # Ctrl-C is for this process alone
-                    env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))},
+                    env={
+                        **os.environ,
+                        "PYTHONHASHSEED": HASH_SEED,
+                        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+                    },
                 )
                 self._lifelines[process] = write
         except BaseException:
