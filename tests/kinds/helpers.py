@@ -1,6 +1,7 @@
 """What the tests of kinds of problems share: a client for a kind, asks that must be the model's, stock Ax as the judge."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -172,7 +173,11 @@ def judged_by_stock(
     pending = extract_pending_observations(experiment)
     features = None if fixed is None else ObservationFeatures(parameters=dict(fixed))
     if optimized:
-        run = adapter.gen(n=1, pending_observations=pending, model_gen_options=STOCK_OPTIONS, fixed_features=features)
+        with warnings.catch_warnings():  # SciPy may stop early in stock Ax's optimization; BoTorch then starts anew
+            warnings.filterwarnings("ignore", "Optimization failed", RuntimeWarning)
+            run = adapter.gen(
+                n=1, pending_observations=pending, model_gen_options=STOCK_OPTIONS, fixed_features=features
+            )
         points = [*points, run.arms[0].parameters]
     values: list[float] = adapter.evaluate_acquisition_function(
         observation_features=[ObservationFeatures(parameters=dict(p)) for p in points],
