@@ -21,10 +21,11 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from gpu_gs.bench.contestants import OTHERS, AxContestant, build, is_ours, label, on_cuda, short, split
+from gpu_gs.bench.contestants import AxContestant, build, is_ours, is_strategy, label, on_cuda, short
 from gpu_gs.bench.plan import ArticleSection
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
+from gpu_gs.bench.words import milliseconds
 from gpu_gs.telemetry import collect, stage
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def bench_article(
         ``rows``: a dict for each contestant, number of evaluations and way; ``tables``: title, caption, columns and rows
         of text. Also written to ``out/article.json``.
     """
-    under_ax = [name for name in contestants if split(name)[0] not in OTHERS]
+    under_ax = [name for name in contestants if is_strategy(name)]
     counts = sorted(set(section.threads or (1, os.cpu_count() or 1)))
     trials = section.trials
     rest = {"seed": section.seed, "repeats": section.repeats, "limit": section.limit}
@@ -395,11 +396,8 @@ def _failure(row: dict[str, Any]) -> str:
 
 
 def _ms(seconds: float | None) -> str:
-    """Milliseconds, three digits or more."""
-    if seconds is None:
-        return ""
-    value = 1e3 * seconds
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    """Milliseconds; empty where there are none."""
+    return "" if seconds is None else milliseconds(seconds)
 
 
 def _seconds(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""One benchmark from its configuration to its report: ``gpu-gs bench``."""
+"""One benchmark from its configuration to its results: ``gpu-gs bench``."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def run_benchmark(
     say: Callable[[str], None],
     executor: Callable[[], AbstractContextManager[Executor]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Runs all sections, what is timed first and alone, and writes the report.
+    """Runs all sections, what is timed first and alone.
 
     Args:
         config: What to run.

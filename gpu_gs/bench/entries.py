@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from gpu_gs.bench.contestants import OTHERS, missing, on_cuda, problems_with, short, split, unsuited
+from gpu_gs.bench.contestants import is_strategy, missing, on_cuda, problems_with, short, split, unsuited
 from gpu_gs.bench.plan import BenchmarkConfig
 from gpu_gs.bench.problems import PROBLEMS, missing_problem, unknown_problem
 from gpu_gs.bench.runner import gpus
@@ -36,7 +36,7 @@ def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple
             present.append(name)
     if not present:
         raise ConfigError([f"bench: contestants: none of {', '.join(names)} can take part here"])
-    if config.article is not None and not any(split(name)[0] not in OTHERS for name in present):
+    if config.article is not None and not any(is_strategy(name) for name in present):
         raise ConfigError(["bench: article: contestants: there is no strategy under Ax among them, such as reference"])
     absent = {name: reason for name in config.problems if (reason := missing_problem(name)) is not None}
     for name, reason in absent.items():
@@ -61,7 +61,7 @@ def _on_devices(config: BenchmarkConfig) -> Iterator[str]:
     )
     for name in config.contestants:
         base, device = split(name)
-        if device is not None or base in OTHERS:
+        if device is not None or not is_strategy(name):
             yield name
             continue
         for where in devices:

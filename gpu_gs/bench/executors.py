@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -53,6 +54,22 @@ class Executor(Protocol):
 
     def shutdown(self, end: bool = False) -> None:
         """Waits for what runs; with ``end``, ends it instead."""
+
+
+class Closing(ABC):
+    """``with`` waits for what runs at its end, and ends it if there was an error."""
+
+    @abstractmethod
+    def shutdown(self, end: bool = False) -> None:
+        """See ``Executor``."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown(end=error is not None)
 
 
 # --------------------------------------------------------------------------------------------- processes of this one
@@ -196,7 +213,7 @@ class Forks:
             self._server = None
 
 
-class LocalExecutor:
+class LocalExecutor(Closing):
     """Runs jobs in processes of this machine.
 
     Args:
@@ -212,14 +229,6 @@ class LocalExecutor:
         self._children = Children()
         self._own = threading.local()
         self._servers: list[Forks] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.shutdown(end=error is not None)
 
     def submit(self, job: Job, started: Callable[[Job], None]) -> Future[Line]:
         return self._pool.submit(self._run, job, started)
@@ -248,7 +257,7 @@ class LocalExecutor:
 # ------------------------------------------------------------------------------------------------------------- Dask
 
 
-class DaskExecutor:
+class DaskExecutor(Closing):
     """Runs jobs on the workers of a Dask cluster, one a thread of a worker; each has a process of its own there.
 
     Nothing is sent there but the jobs: gpu_gs, the contestants' packages and environments, and strategies in files must
@@ -278,14 +287,6 @@ class DaskExecutor:
         self._numbers = itertools.count()
         self._waiting: dict[int, Callable[[], None]] = {}
         self._client.subscribe_topic(TOPIC + self._id, self._has_started)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.shutdown(end=error is not None)
 
     def submit(self, job: Job, started: Callable[[Job], None]) -> Future[Line]:
         number = next(self._numbers)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench.contestants import OTHERS, is_ours, on_cuda, short, split, unsuited
+from gpu_gs.bench.contestants import is_ours, is_strategy, on_cuda, short, unsuited
 from gpu_gs.bench.plan import LatencySection
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
@@ -148,7 +148,7 @@ def suited(case: Case, contestants: Sequence[str], cuda_only: bool = False) -> l
     present = [
         name for name in contestants if unsuited(name, problem) is None and not (cuda_only and not on_cuda(name))
     ]
-    return [name for name in present if split(name)[0] not in OTHERS] if case.storage else present
+    return [name for name in present if is_strategy(name)] if case.storage else present
 
 
 # ------------------------------------------------------------------------------------------------------ its figures

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_gs.bench.contestants import OTHERS, split
+from gpu_gs.bench.contestants import is_strategy
 from gpu_gs.bench.plan import MemorySection
 from gpu_gs.bench.runner import Watcher, environment, run_jobs
 
@@ -35,7 +35,7 @@ def bench_memory(
             "seed": section.seed,
         }
         for contestant in contestants
-        if split(contestant)[0] not in OTHERS
+        if is_strategy(contestant)
     ]
     lines = run_jobs(jobs, out / "memory.jsonl", progress=progress)
     rows = []

@@ -134,9 +134,8 @@ class BenchmarkConfig(ConfigModel):
     @field_validator("devices")
     @classmethod
     def _devices_are_known(cls, value: Any) -> Any:
-        for device in value if isinstance(value, tuple) else ():
-            if not DEVICE_PATTERN.fullmatch(device):
-                raise ValueError(f"{device!r} is no device; allowed: {', '.join(ALLOWED_DEVICES)}")
+        if isinstance(value, tuple) and (wrong := _no_devices(value)):
+            raise ValueError(wrong[0])
         return value
 
     @model_validator(mode="after")
@@ -168,7 +167,7 @@ class BenchmarkConfig(ConfigModel):
         """
         known = {
             *self.problems,
-            *(name for case in (self.regret.cases if self.regret else ()) for name in (case.problem, case.case().name)),
+            *(case.case().name for case in (self.regret.cases if self.regret else ())),
         }
         if wrong := [name for name in problems if name not in known]:
             raise ConfigError(
@@ -188,6 +187,15 @@ class BenchmarkConfig(ConfigModel):
             kept = tuple(case for case in self.regret.cases if {case.problem, case.case().name} & wanted)
             changes["regret"] = self.regret.model_copy(update={"cases": kept}) if kept else None
         return self.model_copy(update=changes)
+
+
+def _no_devices(names: Sequence[str]) -> list[str]:
+    """A line for each that is no device's name."""
+    return [
+        f"{name!r} is no device; allowed: {', '.join(ALLOWED_DEVICES)}"
+        for name in names
+        if not DEVICE_PATTERN.fullmatch(name)
+    ]
 
 
 SECTIONS = ("latency", "memory", "article", "regret")
@@ -223,10 +231,8 @@ def load_benchmark(
     overrides: dict[str, Any] = {}
     if contestants:
         overrides["contestants"] = list(contestants)
-    if wrong := [device for device in devices if not DEVICE_PATTERN.fullmatch(device)]:
-        raise ConfigError(
-            [f"bench: --device: {device!r} is no device; allowed: {', '.join(ALLOWED_DEVICES)}" for device in wrong]
-        )
+    if wrong := _no_devices(devices):
+        raise ConfigError([f"bench: --device: {line}" for line in wrong])
     if devices:
         overrides["devices"] = list(devices)
     config = load_config(BenchmarkConfig, source, set_values=set_values, overrides=overrides)

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from gpu_gs.bench.contestants import short
 from gpu_gs.bench.executors import Job, Line
+from gpu_gs.bench.words import unusual
 
 SHOWN = 8
 """Running jobs that have a line of their own."""
@@ -234,12 +235,7 @@ def _jobs(count: int) -> str:
 
 def _described(job: Job) -> str:
     where = f"n={job['n']}" if "n" in job else f"seed {job.get('seed')}"
-    if job.get("batch", 1) > 1:
-        where += f", {job['batch']} at once"
-    if job.get("pending", 0):
-        where += f", {job['pending']} pending"
-    if job.get("storage"):
-        where += ", stored"
+    where += "".join(f", {words}" for words in unusual(job))
     threads = f"{job['threads']} thread{'s' if job['threads'] > 1 else ''}"
     return " ".join(
         [*(str(part) for part in (short(job.get("contestant", "")), job.get("problem")) if part), f"{where}, {threads}"]

@@ -15,6 +15,7 @@ from gpu_gs.bench.article import article_tables
 from gpu_gs.bench.contestants import label, split
 from gpu_gs.bench.latency import KEPT, MEAN_SHARE, STAGES
 from gpu_gs.bench.traces import agreed
+from gpu_gs.bench.words import milliseconds, unusual
 
 WIDTH = 170
 """Columns where the output is no terminal, which would tell its own."""
@@ -65,17 +66,9 @@ def _table(title: str, headings: list[str], caption: str | None = None) -> Table
     return table
 
 
-def milliseconds(seconds: float) -> str:
-    """Three digits or more, so that a ratio of what is shown is the ratio that is meant."""
-    value = 1e3 * seconds
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
 def _size(row: dict[str, Any]) -> str:
-    unusual = [f"{row['batch']} at once"] if row["batch"] > 1 else []
-    unusual += [f"{row['pending']} pending"] if row.get("pending") else []
-    unusual += ["stored"] if row.get("storage") else []
-    return f"{row['n']} ({', '.join(unusual)})" if unusual else str(row["n"])
+    words = unusual(row)
+    return f"{row['n']} ({', '.join(words)})" if words else str(row["n"])
 
 
 # --------------------------------------------------------------------------------------------------------- latency

@@ -94,9 +94,9 @@ def agreed(facts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def checkpoints(initial: int, evaluations: int) -> list[int]:
+def checkpoints(initial: int, evaluations: int, every: int = EVERY) -> list[int]:
     """The numbers of evaluations whose regret is kept of every run."""
-    return sorted({initial, evaluations, *range((initial // EVERY + 1) * EVERY, evaluations, EVERY)})
+    return sorted({initial, evaluations, *range((initial // every + 1) * every, evaluations, every)})
 
 
 # ------------------------------------------------------------------------------------------------------ raw answers

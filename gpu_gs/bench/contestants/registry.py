@@ -67,8 +67,13 @@ def on_cuda(name: str) -> bool:
     return base == "cuda" if device is None else device.startswith("cuda")
 
 
+def is_strategy(name: str) -> bool:
+    """Whether it is a strategy under Ax's Client: stock Ax or one of gpu_gs."""
+    return split(name)[0] not in OTHERS
+
+
 def is_ours(name: str) -> bool:
-    return name not in OTHERS and split(name)[0] != "reference"
+    return is_strategy(name) and split(name)[0] != "reference"
 
 
 def names() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 from gpu_gs.bench.contestants import is_ours, split
 from gpu_gs.bench.latency import growth_rows
 from gpu_gs.bench.statistics import quantile
+from gpu_gs.bench.traces import checkpoints
 from gpu_gs.errors import ConfigError
 
 SECTIONS = ("latency", "regret", "memory", "article")
@@ -256,7 +257,8 @@ def _curves(result: Row) -> dict[str, dict[str, Curve]]:
     found: dict[str, dict[str, Curve]] = {}
     for name, of_contestant in result["traces"].items():
         for case, runs in of_contestant.items():
-            at = _kept_at(result["cases"][case] if "cases" in result else result, result["every"])
+            lengths = result["cases"][case] if "cases" in result else result
+            at = tuple(checkpoints(lengths["initial"], lengths["evaluations"], result["every"]))
             columns = list(zip(*(run["regret"] for run in runs.values()), strict=True))
             found.setdefault(case, {})[name] = Curve(
                 evaluations=at,
@@ -268,8 +270,3 @@ def _curves(result: Row) -> dict[str, dict[str, Curve]]:
                 interval="quartiles",
             )
     return found
-
-
-def _kept_at(case: Mapping[str, int], every: int) -> tuple[int, ...]:
-    initial, last = case["initial"], case["evaluations"]
-    return tuple(sorted({initial, last, *range((initial // every + 1) * every, last, every)}))

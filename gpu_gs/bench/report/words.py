@@ -1,5 +1,6 @@
 """How a report says times, ratios and cases."""
 
+from gpu_gs.bench import words
 from gpu_gs.bench.report.merge import Row
 
 
@@ -29,7 +30,4 @@ def size_words(row: Row) -> str:
 
 def unusual(row: Row) -> str:
     """What is unusual about the asks, behind a comma; empty for one candidate and nothing pending."""
-    words = [f"{row['batch']} at once"] if row.get("batch", 1) > 1 else []
-    words += [f"{row['pending']} pending"] if row.get("pending") else []
-    words += ["stored"] if row.get("storage") else []
-    return "".join(f", {each}" for each in words)
+    return "".join(f", {each}" for each in words.unusual(row))
