@@ -144,8 +144,9 @@ class StrategyConfig(ConfigModel):
     )
     deduplicate: StrictBool = Field(default=True, description="Whether a point that was tried already is refused.")
     simplify_parameter_changes: StrictBool = Field(default=False, description="Ax's setting of this name.")
-    fit_tracking_metrics: StrictBool = Field(
-        default=True, description="Whether metrics that are only tracked are modelled."
+    fit_tracking_metrics: StrictBool | None = Field(
+        default=None,
+        description="Whether metrics that are only tracked are modelled; null: no, or as stock Ax does under engine: ax.",
     )
     diagnostics: Literal["off", "always"] | Every = Field(
         default="off",

@@ -36,7 +36,7 @@ from gpu_gs.plugin.data import (
     TrainingData,
     reasons_against_table,
 )
-from gpu_gs.plugin.observations import FastExperimentData, LazyExperimentData
+from gpu_gs.plugin.observations import FastExperimentData, LazyExperimentData, only_metrics
 from gpu_gs.plugin.sums import for_outcomes, has_sums, with_whole_sums
 from gpu_gs.plugin.transforms import encode, reasons_against_transforms, transformed_outcomes
 from gpu_gs.telemetry import stage
@@ -408,9 +408,20 @@ class WarmTorchAdapter(TorchAdapter):
         known = self._source.arms_by_signature_for_deduplication
         return np.array([Arm(parameters=feature.parameters).signature in known for feature in features], dtype=bool)
 
+    def _set_and_filter_training_data(
+        self, experiment_data: ExperimentData, search_space: SearchSpace
+    ) -> ExperimentData:
+        """See ``Adapter._set_and_filter_training_data``; the transforms get the data of all metrics."""
+        modelled = super()._set_and_filter_training_data(experiment_data=experiment_data, search_space=search_space)
+        return modelled if self._fit_tracking_metrics else super().get_training_data(filter_in_design=True)
+
     def get_training_data(self, filter_in_design: bool = False) -> ExperimentData:
-        """See ``Adapter.get_training_data``; converts to observations by columns instead of by rows."""
-        return FastExperimentData.of(super().get_training_data(filter_in_design=filter_in_design))
+        """See ``Adapter.get_training_data``; converts to observations by columns instead of by rows.
+
+        It holds the metrics that are modelled: ``compute_diagnostics`` and plots look for a prediction of each.
+        """
+        data = super().get_training_data(filter_in_design=filter_in_design)
+        return FastExperimentData.of(data if self._fit_tracking_metrics else only_metrics(data, self.outcomes))
 
 
 def _same_space(one: SearchSpace, other: SearchSpace) -> bool:

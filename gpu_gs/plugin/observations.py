@@ -78,6 +78,15 @@ class FastExperimentData(ExperimentData):
         return observations
 
 
+def only_metrics(data: ExperimentData, signatures: Sequence[str]) -> ExperimentData:
+    """The same arms with the observations of some metrics; rows that have none of them stay, as NaN."""
+    observed = data.observation_data
+    columns = observed.columns[observed.columns.get_level_values(1).isin(signatures)]
+    if len(columns) == len(observed.columns):
+        return data
+    return ExperimentData(arm_data=data.arm_data, observation_data=observed[columns])
+
+
 # ---------------------------------------------------------------------- frames as of the last fit
 
 

@@ -69,7 +69,8 @@ class GPUGenerationStrategy(GenerationStrategy):
         )
         model_node = stock._nodes[-1]
         model_node.should_deduplicate = config.deduplicate
-        if not config.fit_tracking_metrics:
+        modelled = config.fit_tracking_metrics
+        if not (config.engine == "ax" if modelled is None else modelled):
             model_node.generator_spec.generator_kwargs["fit_tracking_metrics"] = False
         if config.engine == "ax":
             return stock

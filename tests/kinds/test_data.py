@@ -256,8 +256,8 @@ def test_learning_curves_with_stopped_and_running_trials():
     assert_as_good_as_stock(client, next_one)
 
 
-@pytest.mark.parametrize("modelled", [True, False])
-def test_a_tracking_metric_does_not_steer(modelled):
+@pytest.mark.parametrize("modelled", [True, False, None])
+def test_a_tracking_metric_does_not_steer_and_is_modelled_on_demand_only(modelled):
     client = client_for(**MODEL_FIRST, fit_tracking_metrics=modelled)
     client.configure_tracking_metrics(["spare"])
     function = lambda p: {"f": f(p), "spare": g(p), "unannounced": 1.0 + p["x"]}  # noqa: E731
@@ -265,7 +265,9 @@ def test_a_tracking_metric_does_not_steer(modelled):
     plain = begun()
     (with_spare,), (alone,) = candidate(client), candidate(plain)
     assert with_spare == pytest.approx(alone, abs=1e-4)
-    assert ("spare" in model_rows(client)) == modelled
+    assert ("spare" in model_rows(client)) == bool(modelled)
+    assert set(client.predict([{"x": 0.5, "y": 0.5}])[0]) == ({"f", "spare", "unannounced"} if modelled else {"f"})
+    assert client.get_best_parameterization()[1].keys() >= {"f"}
     if modelled:  # as stock Ax has it
         assert_as_good_as_stock(client, with_spare)
 
