@@ -11,7 +11,6 @@ point, ``fetch_data``. Each part times asks through Ax's ``Client`` with one of 
 
 import functools
 import json
-import os
 import statistics as st
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from gpu_gs.bench.plan import ArticleSection
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
 from gpu_gs.bench.words import milliseconds
+from gpu_gs.device import cores_of_process
 from gpu_gs.telemetry import collect, stage
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def bench_article(
         of text. Also written to ``out/article.json``.
     """
     under_ax = [name for name in contestants if is_strategy(name)]
-    counts = sorted(set(section.threads or (1, os.cpu_count() or 1)))
+    counts = sorted(set(section.threads or (1, cores_of_process())))
     trials = section.trials
     rest = {"seed": section.seed, "repeats": section.repeats, "limit": section.limit}
     jobs = _jobs(under_ax, section.n, trials, counts, **rest)

@@ -1,6 +1,5 @@
 """One benchmark from its configuration to its results: ``gpu-gs bench``."""
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +13,10 @@ from gpu_gs.bench.memory import bench_memory
 from gpu_gs.bench.plan import BenchmarkConfig
 from gpu_gs.bench.progress import Progress
 from gpu_gs.bench.regret import Kept, bench_regret
+from gpu_gs.bench.runner import other_origins
 from gpu_gs.config import dump_yaml
+from gpu_gs.device import cores_of_process
+from gpu_gs.errors import ConfigError
 
 
 def run_benchmark(
@@ -40,8 +42,16 @@ def run_benchmark(
     contestants, config = who_takes_part(config, say)
     regret = config.regret
     cases = [] if regret is None else [case.case() for case in regret.cases]
+    if executor is not None:
+        if regret is None:
+            raise ConfigError(["bench: --dask is for the section regret, which is not there"])
+        with executor():  # is somebody there? It runs last.
+            pass
     kept = Kept.read([Path(path) for path in regret.references] if regret else [], cases)
     out.mkdir(parents=True, exist_ok=True)
+    for name in config.sections:
+        for line in other_origins(out / f"{name}.jsonl"):
+            say(line)
     (out / "benchmark.yaml").write_text(dump_yaml(config), encoding="utf-8")
     results: dict[str, dict[str, Any]] = {}
     with Progress() as progress:
@@ -52,7 +62,9 @@ def run_benchmark(
         if config.article is not None:
             results["article"] = bench_article(config.article, contestants, out, progress)
         if regret is not None:  # last, as it alone may go elsewhere
-            workers = regret.workers or os.cpu_count() or 1
+            workers = regret.workers or cores_of_process()
             with executor() if executor is not None else LocalExecutor(workers, forks=True) as where:
-                results["regret"] = bench_regret(cases, contestants, regret.seeds, out, where, kept, progress)
+                results["regret"] = bench_regret(
+                    cases, contestants, regret.seeds, out, where, kept, progress, limit=regret.limit
+                )
     return results

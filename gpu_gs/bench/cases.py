@@ -25,10 +25,17 @@ class Case:
         batch = f"-batch{self.batch}" if self.batch > 1 else ""
         return f"{self.problem}{batch}{f'-pending{self.pending}' if self.pending else ''}"
 
-    def job(self, contestant: str, seed: int) -> dict[str, Any]:
-        """The job of a run; it names what is unusual only, so that older answers still count."""
-        unusual = {"batch": self.batch} if self.batch > 1 else {}
+    def job(self, contestant: str, seed: int, limit: float | None = None) -> dict[str, Any]:
+        """The job of a run; it names what is unusual only, so that older answers still count.
+
+        Args:
+            contestant: Who runs.
+            seed: Of the initial points and of the contestant.
+            limit: Seconds after which the run is ended; None: never.
+        """
+        unusual: dict[str, Any] = {"batch": self.batch} if self.batch > 1 else {}
         unusual |= {"pending": self.pending} if self.pending else {}
+        unusual |= {"limit": limit} if limit is not None else {}
         return {
             "kind": "regret",
             "problem": self.problem,

@@ -5,7 +5,6 @@ by the median, counts. Ratios are of medians (and of means) over asks in sequenc
 """
 
 import json
-import os
 import statistics as st
 from collections import Counter
 from collections.abc import Sequence
@@ -18,12 +17,16 @@ from gpu_gs.bench.plan import LatencySection
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
 from gpu_gs.bench.statistics import growth, quantile
+from gpu_gs.device import cores_of_process
 
 BATCH_SIZE = 200
 """Evaluations known at the first ask of most kinds of problems."""
 
 GROWTH_RANGE = (250, 2_000)
 """The numbers of trials between which an ask shall grow no faster than their square."""
+
+FEWEST_FOR_P95 = 20
+"""Asks of which the slowest twentieth is one at least."""
 
 KEPT = ("kept", "unchanged")
 """Fit decisions that are no refit: hyperparameters kept, or no new data."""
@@ -117,7 +120,7 @@ def bench_latency(
         for n in case.n
     ]
     cases = {case: suited(case, contestants, cuda_only) for case, cuda_only in every}
-    counts = sorted(set(section.threads or (1, os.cpu_count() or 1)))
+    counts = sorted(set(section.threads or (1, cores_of_process())))
     jobs = [
         case.job(contestant=contestant, asks=section.asks, limit=section.limit, threads=count, seed=section.seed)
         for case, present in cases.items()
@@ -176,10 +179,10 @@ def _row(lines: Sequence[Job]) -> dict[str, Any]:
         "asks_wanted": job["asks"],
         "median": st.median(asks),
         "mean": st.fmean(asks),
-        "p95": quantile(asks, 0.95),
+        "p95": quantile(asks, 0.95) if len(asks) >= FEWEST_FOR_P95 else None,
         "first": answer["first"],
         "ask_and_tell": st.median(a + t for a, t in zip(asks, answer["tell"], strict=True)),
-        "best_parameterization": st.median(answer["best"]),
+        "best_parameterization": st.median(answer["best"]) if answer["best"] else None,
         "peak_mb": answer["peak_mb"],
         "asks_mb": answer["asks_mb"],
         "cuda_mb": answer["cuda_mb"],

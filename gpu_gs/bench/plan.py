@@ -17,6 +17,7 @@ from gpu_gs.device import ALLOWED_DEVICES, DEVICE_PATTERN
 from gpu_gs.errors import ConfigError
 
 Count = StrictInt
+Threads = Annotated[tuple[Annotated[Count, Field(ge=1)], ...], Field(min_length=1)] | None
 
 
 class LatencyCase(ConfigModel):
@@ -41,8 +42,8 @@ class LatencySection(ConfigModel):
 
     cases: tuple[LatencyCase, ...] = Field(min_length=1, description="What is asked.")
     asks: Count = Field(default=20, ge=1, description="Asks timed at each size, after one that is not.")
-    threads: tuple[Count, ...] | None = Field(
-        default=None, description="Thread counts to try, the better one counts; null: one and all cores."
+    threads: Threads = Field(
+        default=None, description="Thread counts to try, the best one counts; null: one and all cores of this process."
     )
     limit: float = Field(
         default=600.0, ge=0, description="Seconds after which a contestant times no further ask, three at least."
@@ -79,9 +80,22 @@ class RegretSection(ConfigModel):
     workers: Annotated[Count, Field(ge=1)] | None = Field(
         default=None, description="Runs at a time, one thread each; null: as many as cores."
     )
+    limit: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Seconds after which a run is ended, and has failed; null: never."
+    )
     references: tuple[str, ...] = Field(
         default=(), description="regret.json or regret.jsonl files with runs of other contestants made before."
     )
+
+    @model_validator(mode="after")
+    def _cases_can_be_told_apart(self) -> Self:
+        names = [each.case().name for each in self.cases]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"cases: {', '.join(twice)} is there twice; allowed: one case for each problem, batch and pending, of "
+                "one number of evaluations"
+            )
+        return self
 
 
 class MemorySection(ConfigModel):
@@ -101,8 +115,8 @@ class ArticleSection(ConfigModel):
     )
     trials: Count = Field(default=1_000, ge=2, description="Trials, two metrics each, of fetch_data and lookup_data.")
     repeats: Count = Field(default=5, ge=1, description="Times that each figure is taken.")
-    threads: tuple[Count, ...] | None = Field(
-        default=None, description="Thread counts to try, the better one counts; null: one and all cores."
+    threads: Threads = Field(
+        default=None, description="Thread counts to try, the best one counts; null: one and all cores of this process."
     )
     limit: float = Field(default=120.0, ge=0, description="Seconds after which a figure is not taken again.")
     seed: StrictInt = Field(default=0, ge=0, description="Seed of the initial points.")

@@ -39,6 +39,10 @@ OPPONENTS = {"ax": "reference", "optuna": "optuna"}
 PLANNED_SPREADS = {"problem": 0.64, "pooled": 0.26}
 """Spreads of the differences to stock Ax, in decades, that earlier results let expect (``benchmarks/results/regret.json``):
 the median over the problems without Ackley-10, which has hardly any; of the seeds' means over ten problems."""
+FEWEST_PAIRS = 10
+"""Pairs below which nothing is said to be not worse."""
+MOST_FAILED = 0.05
+"""The share of a contestant's runs that may fail before nothing is said of it: those that end may be the easy ones."""
 POINTS = 30
 """Numbers of evaluations of a curve, about."""
 
@@ -78,6 +82,11 @@ class Runs:
         if name in self.now:
             return set(range(self.seeds))
         return {seed for case in self.cases for seed in self.of[name, case.name]}
+
+    def gaps(self, name: str, cases: Sequence[Case]) -> dict[str, int]:
+        """Runs of the contestant that are not there: ``failed`` ones, and those ``missing`` since nobody made them."""
+        wanting = sum(self.seeds - len(self.of[name, case.name]) for case in cases)
+        return {"failed": wanting, "missing": 0} if name in self.now else {"failed": 0, "missing": wanting}
 
     def opponent(self, name: str, key: str) -> str | None:
         """Whom ``against_<key>`` compares the contestant with: the one on the same device, or else the first.
@@ -127,6 +136,7 @@ def bench_regret(
     executor: Executor | None = None,
     kept: Kept | None = None,
     progress: Watcher | None = None,
+    limit: float | None = None,
 ) -> dict[str, Any]:
     """Regret after equal evaluations from the same initial points, and paired tests against the opponents.
 
@@ -138,6 +148,7 @@ def bench_regret(
         executor: Where they run; by default one after the other on this machine.
         kept: Runs made before; those of contestants that are not to run now are taken from there.
         progress: Is told how far it is.
+        limit: Seconds after which a run is ended, and has failed; None: never.
 
     Returns:
         What ``figures`` does, with ``benchmark`` and ``environment``. Also written to ``out/regret.json``.
@@ -145,7 +156,7 @@ def bench_regret(
     ours = [short(name) for name in contestants]
     known = {} if kept is None else kept.without(ours, seeds)
     jobs = [
-        case.job(contestant, seed)
+        case.job(contestant, seed, limit)
         for seed in range(seeds)
         for case in cases
         for contestant in contestants
@@ -225,7 +236,7 @@ def _plan(seeds: int) -> dict[str, Any]:
 
 def _row(runs: Runs, case: Case, name: str) -> dict[str, Any]:
     mine = runs.of[name, case.name]
-    row: dict[str, Any] = {"problem": case.name, "contestant": name, "failed": runs.seeds - len(mine)}
+    row: dict[str, Any] = {"problem": case.name, "contestant": name, **runs.gaps(name, [case])}
     if (error := runs.errors.get((case.name, name))) is not None:
         row["error"] = error
     if not mine:
@@ -250,20 +261,32 @@ def _row(runs: Runs, case: Case, name: str) -> dict[str, Any]:
             values = list(differences.values())
             row[f"against_{key}"] = {
                 "opponent": opponent,
-                **_test(values, values),
+                **_test(values, values, runs.gaps(name, [case])["failed"] / runs.seeds),
                 "interval": [float(end) for end in interval_of_median(values)],
             }
     return row
 
 
-def _test(independent: Sequence[float], every: Sequence[float]) -> dict[str, Any]:
-    """Both tests on independent differences, and the median of all differences."""
+def _test(independent: Sequence[float], every: Sequence[float], failed: float) -> dict[str, Any]:
+    """Both tests on independent differences, and the median of all differences.
+
+    Args:
+        independent: Differences in decades, one a pair.
+        every: The same, or those that each of them is the mean of.
+        failed: The share of our runs that failed, and are in no pair.
+    """
     test = of_differences(independent)
+    no_claim = None
+    if test.pairs < FEWEST_PAIRS:
+        no_claim = f"fewer than {FEWEST_PAIRS} pairs"
+    elif failed > MOST_FAILED:
+        no_claim = f"{100 * failed:.0f} % of the runs failed"
     median = st.median(every)
     better = sum(1.0 if d < 0 else 0.5 if d == 0 else 0.0 for d in every)
     return {
         **asdict(test),
-        "not_worse": test.not_worse,
+        "not_worse": test.not_worse and no_claim is None,
+        "no_claim": no_claim,
         "p_value": signed_rank(independent),
         "median_difference": median,
         "median_not_worse": median <= 0,
@@ -286,10 +309,7 @@ def _pooled_row(runs: Runs, name: str) -> dict[str, Any]:
     A run that failed is no pair, so the tests say nothing about it: ``failed`` counts them.
     """
     cases = [case for case in runs.cases if _fits(name, case)]
-    row: dict[str, Any] = {
-        "contestant": name,
-        "failed": sum(runs.seeds - len(runs.of[name, case.name]) for case in cases),
-    }
+    row: dict[str, Any] = {"contestant": name, **runs.gaps(name, cases)}
     for key in OPPONENTS:
         opponent = runs.opponent(name, key)
         if opponent is None:
@@ -304,7 +324,11 @@ def _pooled_row(runs: Runs, name: str) -> dict[str, Any]:
         row[f"against_{key}"] = {
             "opponent": opponent,
             "problems": list(differences),
-            **_test(means, [d for of_case in differences.values() for d in of_case.values()]),
+            **_test(
+                means,
+                [d for of_case in differences.values() for d in of_case.values()],
+                row["failed"] / (runs.seeds * len(cases)),
+            ),
             "interval": list(interval_of_pooled_median(table)),
         }
     return row

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, overload
 
+from gpu_gs.bench.contestants import python_of
 from gpu_gs.bench.executors import Executor, Job, Line, LocalExecutor
-from gpu_gs.bench.provenance import config_hash, environment, gpus, record
+from gpu_gs.bench.provenance import config_hash, environment, gpus, installed, machine, record
 from gpu_gs.errors import ConfigError, TaskError
 from gpu_gs.run.folder import Lock
 
@@ -117,14 +118,22 @@ def run_jobs(
 
 
 def _key(job: Job) -> str:
-    return json.dumps(job, sort_keys=True)
+    """What an answer is the answer to: a whole run that came to its end is the same under every limit."""
+    return json.dumps(
+        {name: x for name, x in job.items() if (name, job["kind"]) != ("limit", "regret")}, sort_keys=True
+    )
 
 
 def _answers(results: Path, wanted: Container[str]) -> Iterator[tuple[int, Line]]:
-    """The answers to wanted jobs, with their places, but for those of contestants with other settings by now."""
+    """The answers to wanted jobs, with their places.
+
+    Those of contestants with other settings by now do not count, and neither do times of another machine.
+    """
     settings: dict[str, str] = {}
     for offset, line in _lines(results):
         if "answer" not in line or _key(line["job"]) not in wanted:
+            continue
+        if line["job"]["kind"] in TIMED and line.get("run", {}).get("machine", machine()) != machine():
             continue
         contestant = line["job"].get("contestant", "")
         if contestant not in settings:
@@ -132,6 +141,34 @@ def _answers(results: Path, wanted: Container[str]) -> Iterator[tuple[int, Line]
         # Lines written before there were hashes have none.
         if line.get("run", {}).get("config", settings[contestant]) == settings[contestant]:
             yield offset, line
+
+
+def other_origins(results: Path) -> list[str]:
+    """What answers in a results file rest on that this process does not have, to be said before it goes on; a line each.
+
+    They count all the same: a run is not made again because a comment has changed. Timed answers of another machine do
+    not, see ``_answers``.
+    """
+    here = {**installed(), "machine": machine()}
+    counts: dict[str, int] = {}
+    for line in read_results(results):
+        run = line.get("run")
+        if "answer" not in line:
+            continue
+        if run is None:
+            words = ["no origin"]
+        else:
+            words = [f"commit {run.get('commit')}"] if run.get("commit") != here["commit"] else []
+            if python_of(line["job"].get("contestant", "")) is None:  # others have versions of their own
+                theirs, ours = run.get("versions", {}), here["versions"]
+                words += [f"{name} {x}" for name, x in theirs.items() if name != "gpu-gs" and ours.get(name) != x]
+            words += ["another machine"] if run.get("machine") != here["machine"] else []
+        if words:
+            counts[", ".join(words)] = counts.get(", ".join(words), 0) + 1
+    return [
+        f"{results}: {count} of its answers have {words}; they count, take another folder to make them anew"
+        for words, count in counts.items()
+    ]
 
 
 def _outcomes(
@@ -244,4 +281,4 @@ def _lines(results: Path) -> Iterator[tuple[int, Any]]:
             offset += len(text)
 
 
-__all__ = ["TIMED", "Job", "Lines", "Watcher", "environment", "gpus", "read_results", "run_jobs"]
+__all__ = ["TIMED", "Job", "Lines", "Watcher", "environment", "gpus", "other_origins", "read_results", "run_jobs"]

@@ -131,6 +131,16 @@ class Space:
         inside = len(x) == len(self.parameters) and all(p.holds(v) for p, v in zip(self.parameters, x, strict=True))
         return inside and all(c.excess(x) <= tolerance for c in self.constraints)
 
+    def admits(self, x: Sequence[Any], tolerance: float = 1e-6) -> bool:
+        """Whether x can be judged: in bounds and within the linear constraints, both up to ``tolerance``, of whatever type."""
+        for parameter, value in zip(self.parameters, x, strict=True):
+            if isinstance(parameter, Choice):
+                if not parameter.holds(value):
+                    return False
+            elif not parameter.low - tolerance <= value <= parameter.high + tolerance:
+                return False
+        return all(constraint.excess(x) <= tolerance for constraint in self.constraints)
+
     def initial_points(self, count: int, seed: int) -> list[Point]:
         """The first points of a scrambled Sobol sequence that meet the constraints.
 

@@ -142,7 +142,10 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
             more.add_row(
                 _size(row),
                 name,
-                *(milliseconds(row[key]) for key in ("p95", "first", "ask_and_tell", "best_parameterization")),
+                *(
+                    "" if row[key] is None else milliseconds(row[key])
+                    for key in ("p95", "first", "ask_and_tell", "best_parameterization")
+                ),
                 f"{row['peak_mb']:.0f}",
                 f"{row['asks_mb']:.0f}",
                 "" if row["cuda_mb"] is None else f"{row['cuda_mb']:.0f}",
@@ -258,10 +261,11 @@ def _final_table(result: dict[str, Any]) -> Table:
     table = _table(
         f"Regret {_lengths(result)}, {result['seeds']} seeds",
         [
-            *("problem", "contestant", "median", "95 % interval", "worst", "missing"),
+            *("problem", "contestant", "median", "95 % interval", "worst", "gaps"),
             *("s/evaluation", "strategy s", "objective s"),
         ],
-        "95 % interval: of the median, bootstrap; missing: runs that failed or, of kept ones, are not there; "
+        "95 % interval: of the median, bootstrap; gaps: runs that failed, or, of contestants whose runs were made before, are "
+        "not there; "
         "s/evaluation: median of an ask plus tell; strategy s, objective s: of a whole run, medians."
         + "".join(f"\n{line}" for line in _ran(result["rows"])),
     )
@@ -272,9 +276,9 @@ def _final_table(result: dict[str, Any]) -> Table:
             *(
                 [f"{row['median']:.3g}", _interval(row.get("interval"), "{:.3g}"), f"{row['worst']:.3g}"]
                 if "median" in row
-                else ["failed", "", ""]
+                else ["failed" if row["failed"] else "not run", "", ""]
             ),
-            str(row["failed"]) if row["failed"] else "",
+            _gaps(row),
             *(
                 "" if row.get(key) is None else f"{row[key]:.3g}"
                 for key in ("seconds_per_evaluation", "strategy_seconds", "objective_seconds")
@@ -309,11 +313,11 @@ def _compared_table(result: dict[str, Any]) -> Table:
     table = _table(
         "Final regrets compared seed by seed, in decades; negative is better",
         [
-            *("problem", "contestant", "against", "pairs", "mean", "bound", "not worse", "power", "median"),
+            *("problem", "contestant", "against", "pairs", "mean", "bound", "not worse", "median"),
             *("95 % interval", "better in", "p", "p adjusted"),
         ],
-        "bound: one-sided 95 % upper bound of the mean (Student's t); not worse: it is below the margin of 0.3; power: the "
-        "probability that so many pairs show it at their spread if both are equal; 95 % interval: of the median, bootstrap; "
+        "bound: one-sided 95 % upper bound of the mean (Student's t); not worse: it is below the margin of 0.3; 95 % "
+        "interval: of the median, bootstrap; "
         "better in: the share of pairs with the smaller regret; p: Wilcoxon's signed-rank test, two-sided; adjusted for the "
         "number of problems (Holm), for each two contestants.",
     )
@@ -326,7 +330,6 @@ def _compared_table(result: dict[str, Any]) -> Table:
                     label(test.get("opponent", opponent)),
                     str(test["pairs"]),
                     *_mean(test),
-                    f"{100 * test['power']:.0f} %",
                     *_difference(test),
                     _p(test.get("p_value")),
                     _p(test.get("p_adjusted")),
@@ -339,10 +342,10 @@ def _pooled_table(result: dict[str, Any]) -> Table:
     table = _table(
         "All problems pooled, in decades; negative is better",
         [
-            *("contestant", "missing", "against", "problems", "seeds", "mean", "bound", "not worse", "spread", "power"),
+            *("contestant", "gaps", "against", "problems", "seeds", "mean", "bound", "not worse", "spread"),
             *("median", "95 % interval", "better in", "p"),
         ],
-        "mean, bound, spread, power, p: of the seeds' means over the problems; median, better in: of all runs; its interval "
+        "mean, bound, spread, p: of the seeds' means over the problems; median, better in: of all runs; its interval "
         "draws seeds with all their problems."
         + (
             ""
@@ -358,13 +361,12 @@ def _pooled_table(result: dict[str, Any]) -> Table:
             if test := row.get(f"against_{key}"):
                 table.add_row(
                     label(row["contestant"]),
-                    str(row["failed"]) if row["failed"] else "",
+                    _gaps(row),
                     label(test.get("opponent", opponent)),
                     str(len(test["problems"])),
                     str(test["pairs"]),
                     *_mean(test),
                     f"{test['spread']:.2f}",
-                    f"{100 * test['power']:.0f} %",
                     *_difference(test),
                     _p(test.get("p_value")),
                 )
@@ -456,8 +458,15 @@ def _name(row: dict[str, Any]) -> str:
     return label(row["contestant"]) + (" (kept)" if row.get("kept") else "")
 
 
+def _gaps(row: dict[str, Any]) -> str:
+    """Runs that failed, and those of a stored contestant that nobody made; empty without any."""
+    words = [f"{row[key]} {key}" for key in ("failed", "missing") if row.get(key)]
+    return ", ".join(words)
+
+
 def _mean(test: dict[str, Any]) -> tuple[str, str, str]:
-    return f"{test['mean_difference']:+.2f}", f"{test['upper_bound']:+.2f}", "yes" if test["not_worse"] else "no"
+    verdict = test.get("no_claim") or ("yes" if test["not_worse"] else "no")
+    return f"{test['mean_difference']:+.2f}", f"{test['upper_bound']:+.2f}", verdict
 
 
 def _difference(test: dict[str, Any]) -> tuple[str, str, str]:

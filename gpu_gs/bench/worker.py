@@ -44,7 +44,8 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
         the tell of all its candidates; ``first``: seconds of the first ask, apart; ``details``: what the contestant
         recorded, a list an ask; ``devices``: where it ran, as far as it recorded that; ``peak_mb`` of the process;
         ``asks_mb``: by how much it exceeds what was there before the first ask; ``cuda_mb``: the peak of torch's memory
-        on CUDA; ``best``: seconds of the question for the best parameters, after the last tell, three times.
+        on CUDA; ``best``: seconds of the question for the best parameters, after the last tell, three times; none
+        where the contestant has no such question.
 
     Raises:
         NotImplementedError: The contestant stores nothing.
@@ -88,7 +89,7 @@ def _latency(job: Mapping[str, Any], contestant: Contestant) -> dict[str, Any]:
             break
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     questions = []
-    for _ in range(3):
+    for _ in range(3 if contestant.answers_best else 0):
         started = time.perf_counter()
         contestant.best()
         questions.append(time.perf_counter() - started)
@@ -141,7 +142,12 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
         ``seconds``: of each ask plus tell; ``points``: those evaluated after the initial ones; ``strategy_seconds`` and
         ``objective_seconds``: for each of these, what went to asks and tells since the one before it (those told
         together share it evenly), and to its evaluation; ``start``: seconds of the start with the initial points,
-        imports included; ``devices``: where the contestant ran, as far as it recorded that.
+        imports included; ``cpu_seconds``: processor time of all asks and tells, which other processes on the machine
+        hardly change; ``devices``: where the contestant ran, as far as it recorded that.
+
+    Raises:
+        RuntimeError: A point asked for is outside of the search space or violates a linear constraint: what it would be
+            judged by is worth nothing.
     """
     problem = PROBLEMS[job["problem"]]
     seed, evaluations, batch = job["seed"], job["evaluations"], job.get("batch", 1)
@@ -154,27 +160,31 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
     seconds: list[float] = []
     strategy: list[float] = []
     objective: list[float] = []
+    cpu = 0.0
     running: list[Point] = []
     first_evaluated = len(points)
     while len(points) < evaluations:
         # With others pending, one a time: the first ask fills up, the last ones only wait.
         free = job.get("pending", 0) + batch - len(running)
         count = min(free, evaluations - len(points) - len(running))
-        started = time.perf_counter()
+        begun_cpu, started = time.process_time(), time.perf_counter()
         asked: list[Point] = []
         while len(asked) < count:  # Ax's first ask after the initial points yields one trial
             asked += contestant.ask(min(batch, count - len(asked)))
+        paused, paused_cpu = time.perf_counter(), time.process_time()
+        if outside := [x for x in asked if not problem.space.admits(x)]:
+            raise RuntimeError(f"asked for a point outside of the search space of {problem.name}: {outside[0]}")
         running += asked
-        paused = time.perf_counter()
         told = [running.pop(0) for _ in range(min(batch, len(running)))]
         outcomes = []
         for i, x in enumerate(told):
             begun = time.perf_counter()
             outcomes.append(problem.observe(x, seed * 100_000 + len(points) + i))
             objective.append(time.perf_counter() - begun)
-        evaluated = time.perf_counter()
+        evaluated, evaluated_cpu = time.perf_counter(), time.process_time()
         contestant.tell(told, outcomes)
         spent = paused - started + time.perf_counter() - evaluated
+        cpu += paused_cpu - begun_cpu + time.process_time() - evaluated_cpu
         strategy += [spent / len(told)] * len(told)
         if asked:
             seconds.append(spent / len(asked))
@@ -186,6 +196,7 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
         "strategy_seconds": strategy,
         "objective_seconds": objective,
         "start": start,
+        "cpu_seconds": cpu,
         "devices": _devices(contestant.details()),
     }
 

@@ -23,7 +23,7 @@ from gpu_gs.device.doctor import describe
 from gpu_gs.device.gpus import CudaDevice, cuda_devices, reasons_cuda_is_unusable
 from gpu_gs.device.memory import FallbackMemory, is_out_of_memory
 from gpu_gs.device.policy import ALLOWED_DEVICES, DEVICE_PATTERN, Decision, DevicePolicy
-from gpu_gs.device.threads import applied, available_cores
+from gpu_gs.device.threads import applied, available_cores, cores_of_process
 
 __all__ = [
     "ALLOWED_DEVICES",
@@ -37,6 +37,7 @@ __all__ = [
     "applied",
     "available_cores",
     "check",
+    "cores_of_process",
     "crossovers",
     "cuda_devices",
     "decide",

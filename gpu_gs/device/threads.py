@@ -13,14 +13,16 @@ from gpu_gs.device.policy import Decision
 
 
 def available_cores() -> int:
-    """Cores that this process may use: its CPU set, its container's quota and OMP_NUM_THREADS count; at least 1."""
-    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
-    if (quota := _container_cores()) is not None:
-        limits.append(quota)
+    """Cores that an ask may use: those of this process, and OMP_NUM_THREADS counts; at least 1."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if wanted.isdigit():
-        limits.append(int(wanted))
-    return max(1, min(limits))
+    return max(1, min(cores_of_process(), int(wanted))) if wanted.isdigit() else cores_of_process()
+
+
+def cores_of_process() -> int:
+    """Cores that the system lets this process and its children use: its CPU set and its container's quota count; at least 1."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _container_cores()
+    return max(1, count if quota is None else min(count, quota))
 
 
 @functools.cache
@@ -148,4 +150,4 @@ def applied(decision: Decision) -> Iterator[None]:
         yield
 
 
-__all__ = ["applied", "available_cores", "libraries"]
+__all__ = ["applied", "available_cores", "cores_of_process", "libraries"]

@@ -59,6 +59,14 @@ def test_a_contestant_that_fails_with_one_thread_count_takes_part_with_the_other
     assert latency._row([failed, failed])["error"] == "boom"
 
 
+def test_of_few_asks_there_is_no_95th_percentile_and_without_the_question_no_time_of_it():
+    few = line("random", [0.1] * 19)
+    few["answer"]["best"] = []
+    row = latency._row([few])
+    assert row["p95"] is None and row["best_parameterization"] is None
+    assert latency._row([line("random", [0.1] * 20)])["p95"] == pytest.approx(0.1)
+
+
 def test_refits_are_told_from_asks_that_kept_their_hyperparameters():
     details = [[record("warm", evaluations=9)], [record("kept", evaluations=0)], [record("kept", evaluations=0)]]
     row = latency._row([line("fast", [3.0, 1.0, 1.2], details=details)])

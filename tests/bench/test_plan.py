@@ -2,6 +2,7 @@
 
 import pytest
 
+from gpu_gs.bench.benchmark import run_benchmark
 from gpu_gs.bench.cases import Case
 from gpu_gs.bench.entries import who_takes_part
 from gpu_gs.bench.plan import BenchmarkConfig, load_benchmark
@@ -33,6 +34,21 @@ def test_claims_of_quality_rest_on_enough_paired_seeds():
     regret, kinds = load_benchmark("regret").regret, load_benchmark("kinds").regret
     assert (regret.seeds, len(regret.cases), {case.evaluations for case in regret.cases}) == (20, 10, {60})
     assert (kinds.seeds, len(kinds.cases)) == (10, 14)
+
+
+def test_two_cases_of_one_name_and_no_threads_are_refused():
+    twice = "regret={cases: [{problem: branin}, {problem: branin, evaluations: 30}]}"
+    with pytest.raises(ConfigError, match="branin is there twice"):
+        load_benchmark("regret", set_values=[twice])
+    for wrong in ("[]", "[0]", "[-1, 4]"):
+        with pytest.raises(ConfigError, match=r"latency\.threads"):
+            load_benchmark("latency", set_values=[f"latency.threads={wrong}"])
+
+
+def test_a_cluster_without_whole_runs_for_it_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match="--dask is for the section regret"):
+        run_benchmark(load_benchmark("latency"), tmp_path / "out", print, lambda: pytest.fail("asked"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_options_stand_over_the_file():

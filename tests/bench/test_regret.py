@@ -97,7 +97,10 @@ def test_unfinished_runs_pool_over_what_is_there(made_up, tmp_path):
     result = run(problems, tmp_path / "out", [path, tmp_path / "more.jsonl"])
     (row,) = [row for row in result["pooled"] if row["contestant"] == "fast"]
     assert (row["against_ax"]["problems"], row["against_ax"]["pairs"]) == (["levy4"], 3)
-    assert row["failed"] == 2 * SEEDS - 3
+    assert (row["failed"], row["missing"]) == (0, 2 * SEEDS - 3)
+    # Three pairs are no claim, however good they look.
+    assert row["against_ax"]["no_claim"] == "fewer than 10 pairs"
+    assert not row["against_ax"]["not_worse"]
 
 
 def test_runs_of_another_length_and_what_is_no_result_are_refused(tmp_path):
@@ -197,7 +200,10 @@ def test_a_contestant_that_failed_is_a_row_and_counts_as_never_there(result):
     assert (target["runs"], target["share"], target["evaluations"], target["elapsed"]) == (10, 0.0, None, None)
     profile = result["profiles"]["careful-and-slow"]
     assert profile["runs"] == 140 and profile["share"][-1] <= (140 - 10 - 13) / 140
-    assert next(r for r in result["pooled"] if r["contestant"] == "careful-and-slow")["failed"] == 10 + 13
+    pooled = next(r for r in result["pooled"] if r["contestant"] == "careful-and-slow")
+    assert (pooled["failed"], pooled["missing"]) == (10 + 13, 0)
+    assert pooled["against_ax"]["no_claim"] == "16 % of the runs failed"  # 23 of 140
+    assert not pooled["against_ax"]["not_worse"]
 
 
 def test_profiles_are_of_contestants_that_took_all_problems(result):

@@ -87,6 +87,19 @@ def test_a_failure_counts_until_the_same_case_has_been_measured_again(tmp_path):
     assert read([again, first]).failures() == []
 
 
+def test_a_ratio_is_not_shown_beside_an_opponent_of_another_run(tmp_path):
+    first = write(tmp_path / "a", latency([timed("fast", 100), timed("reference", 100)], at="2026-11-20T10:00:00"))
+    later = write(
+        tmp_path / "b",
+        latency([timed("fast@cpu", 100), timed("reference", 100, scale=0.5)], at="2026-11-21T10:00:00"),
+    )
+    book = read([first, later])
+    rows = {row["contestant"]: row for row in book.latency(book.machines[0])["rows"]}
+    assert not rows["fast"]["against"] and not rows["fast"]["targets"]
+    shown = rows["reference"]["median"] / rows["fast@cpu"]["median"]
+    assert rows["fast@cpu"]["against"]["ax"]["median"] == pytest.approx(shown)
+
+
 def test_runs_of_a_case_that_are_missing_are_a_failure_too(tmp_path):
     book = read([write(tmp_path, regret(failed={("branin", "fast"): 3}))])
     assert [(row["problem"], row["failed"]) for _, row in book.failures()] == [("branin", 3)]

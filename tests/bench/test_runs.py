@@ -13,7 +13,7 @@ from threading import Semaphore
 import pytest
 
 from gpu_gs.bench.provenance import record
-from gpu_gs.bench.runner import read_results, run_jobs
+from gpu_gs.bench.runner import other_origins, read_results, run_jobs
 from gpu_gs.errors import ConfigError, TaskError
 from tests.bench.processes import IN_PROC, children_of, runs, wait_for
 
@@ -109,6 +109,28 @@ def test_an_answer_does_not_count_once_its_contestant_is_configured_otherwise(tm
     assert len(list(read_results(results))) == len(again) == 2
     assert runs_of("preset: fast\nacquisition:\n  restarts: 8\n") == 1
     assert len(list(read_results(results))) == 3
+
+
+def test_times_of_another_machine_do_not_count_and_what_else_differs_is_said(tmp_path):
+    results = tmp_path / "latency.jsonl"
+    run_jobs([job(0), job(1, kind="memory")], results, Here(lambda job: {}))
+    assert other_origins(results) == []
+    lines = list(read_results(results))
+    for line in lines:
+        line["run"] |= {"machine": {"cores": 64}, "commit": "abc1234", "versions": {"botorch": "0.1"}}
+    results.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (words,) = other_origins(results)
+    assert "2 of its answers have commit abc1234, botorch 0.1, another machine" in words
+    made = []
+    run_jobs([job(0), job(1, kind="memory")], results, Here(lambda job: made.append(job["seed"]) or {}))
+    assert made == [1]
+
+
+def test_a_whole_run_counts_under_another_limit(tmp_path):
+    results = tmp_path / "regret.jsonl"
+    run_jobs([job(0, kind="regret", limit=5.0)], results, Here(lambda job: {}))
+    (line,) = run_jobs([job(0, kind="regret")], results, Here(lambda job: pytest.fail("run again")))
+    assert line["answer"] == {}
 
 
 def test_an_answer_from_before_there_were_hashes_counts(tmp_path):

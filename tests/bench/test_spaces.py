@@ -23,6 +23,15 @@ def test_a_point_outside_has_a_value_of_another_kind_or_beyond_a_bound():
         assert not MIXED.contains(wrong)
 
 
+def test_a_point_that_can_be_judged_may_have_numbers_of_any_type_and_errors_of_rounding():
+    space = Space((Float(0.0, 1.0), Int(1, 3), Choice(("a", "b"))), (AtMost({0: 1.0, 1: 1.0}, 3.5),))
+    assert space.admits([0.5, np.int64(3), "a"]) and space.admits([1, 2.0, "b"])
+    assert space.admits([1.0 + 5e-7, 2, "a"]) and space.admits([0.5 + 5e-7, 3, "a"])
+    assert not space.admits([1.0 + 2e-6, 2, "a"])
+    assert not space.admits([0.5 + 2e-6, 3, "a"])
+    assert not space.admits([0.5, 3, "c"])
+
+
 def test_discrete_values_are_drawn_equally_often_their_bounds_included():
     points = MIXED.initial_points(1200, seed=0)
     for column, values in ((1, (2, 3, 4)), (2, ("a", "b", "c"))):

@@ -73,6 +73,25 @@ def test_seconds_of_the_strategy_and_of_the_objective_are_apart(recorder, monkey
     assert answer["objective_seconds"] == [300] * 10
 
 
+def test_a_point_outside_of_the_search_space_is_a_failed_run_not_a_good_one(recorder, monkeypatch):
+    # Hartmann6's own minimizer violates the linear constraints of this problem.
+    minimizer = [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]
+    monkeypatch.setattr(recorder, "ask", lambda count=1: [minimizer] * count)
+    assert PROBLEMS["hartmann6-linear"].true_outcomes(minimizer)
+    with pytest.raises(RuntimeError, match=r"outside of the search space of hartmann6-linear: \[0.20169"):
+        run(problem="hartmann6-linear")
+
+
+def test_processor_time_of_asks_and_tells_does_not_count_the_objective(recorder, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(worker.time, "process_time", clock)
+    for kind, seconds in (("ask", 10), ("tell", 2)):
+        monkeypatch.setattr(recorder, kind, clock.around(getattr(recorder, kind), seconds))
+    problem = PROBLEMS["constrained-branincurrin"]
+    monkeypatch.setitem(PROBLEMS, problem.name, Slow(problem, clock))
+    assert run()["cpu_seconds"] == 10 * (10 + 2)
+
+
 class Clock:
     """Seconds that pass only where something is said to take some."""
 

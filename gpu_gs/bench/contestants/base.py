@@ -83,9 +83,18 @@ class Contestant(ABC):
         """Size of what the optimizer stores to go on in another process, as JSON."""
         raise NotImplementedError
 
+    @property
+    def answers_best(self) -> bool:
+        """Whether there is a question for the best parameters."""
+        return type(self).best is not Contestant.best
+
     def best(self) -> Any:
-        """The best parameters, or the front of several objectives, by the model; None where there is no such question."""
-        return None
+        """The best parameters, or the front of several objectives; None while nothing is feasible.
+
+        Raises:
+            NotImplementedError: The optimizer has no such question.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not asked for the best parameters")
 
 
 @dataclass(frozen=True)

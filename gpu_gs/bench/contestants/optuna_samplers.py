@@ -64,6 +64,15 @@ class OptunaContestant(Contestant):
                 trial.set_constraint(name, -known[name])  # holds where it is not above zero
             self.study.tell(trial, [known[name] for name in self.problem.objectives])
 
+    def best(self) -> Any:
+        """The best observed parameters, or the front; None while nothing is feasible."""
+        if len(self.problem.objectives) > 1:
+            return [trial.params for trial in self.study.best_trials]
+        try:
+            return self.study.best_params
+        except ValueError:  # no trial is feasible
+            return None
+
 
 class GPSamplerContestant(OptunaContestant):
     """Optuna's GPSampler."""

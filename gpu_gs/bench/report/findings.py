@@ -34,7 +34,7 @@ def cards(book: Book) -> list[tuple[str, str, str]]:
     tests = _pooled(book)
     if tests:
         name, key, test = tests[0]
-        word = "not worse" if test["not_worse"] else "not shown"
+        word = "not worse" if test["not_worse"] else "no claim" if test.get("no_claim") else "not shown"
         found.append(
             (f"Regret against {label(OPPONENTS[key])}", word, f"{label(name)}, margin {test['margin']:g} decades")
         )
@@ -110,6 +110,8 @@ def _quality(book: Book) -> str:
     parts = []
     for name, key, test in tests:
         verdict = "is not worse than" if test["not_worse"] else "was not shown to be no worse than"
+        if test.get("no_claim"):
+            verdict = f"makes no claim ({test['no_claim']}) against"
         parts.append(
             f"the regret of {label(name)} {verdict} that of {label(OPPONENTS[key])} (mean difference "
             f"{test['mean_difference']:+.2f} decades, upper bound {test['upper_bound']:+.2f}, margin {test['margin']:g}; "
@@ -164,8 +166,7 @@ def _failures(book: Book) -> str:
         return "No run failed."
     count = _count_failed(book)
     names = ", ".join(dict.fromkeys(label(row["contestant"]) for _, row in failed))
-    verb = "failed or is missing" if count == 1 else "failed or are missing"
-    return f"{_counted(count, 'run')} {verb} ({names}); they are listed below."
+    return f"{_counted(count, 'run')} failed ({names}), see below."
 
 
 def _counted(count: int, noun: str) -> str:

@@ -118,7 +118,7 @@ class Book:
         runs = self.of("latency", machine)
         if not runs:
             return None
-        rows = _newest(run.result["rows"] for run in runs)
+        rows = _of_one_run_each(_newest(_numbered(run.result["rows"], k) for k, run in enumerate(runs)))
         problems = list(dict.fromkeys(row["problem"] for row in rows))
         rows.sort(key=lambda row: (problems.index(row["problem"]), *how(row), row["n"]))
         return {**runs[-1].result, "rows": rows, "growth": growth_rows(rows)}
@@ -233,6 +233,30 @@ def _newest(groups: Iterable[Iterable[Row]]) -> list[Row]:
         for row in rows:
             found[_key(row)] = row
     return list(found.values())
+
+
+def _numbered(rows: Iterable[Row], run: int) -> list[Row]:
+    return [{**row, "_run": run} for row in rows]
+
+
+def _of_one_run_each(rows: Sequence[Row]) -> list[Row]:
+    """Without the ratios, and what rests on them, whose opponent's row has been replaced by one of another run.
+
+    A ratio is one of two times from the same run; beside a time of another day it would be taken for that of the two.
+    """
+    run_of = {_key(row): row["_run"] for row in rows}
+    kept = []
+    for row in rows:
+        known = {key: x for key, x in row.items() if key != "_run"}
+        if "against" in known:
+            ratios = known["against"].items()
+            theirs = {key: run_of.get(_key({**row, "contestant": x["contestant"]})) for key, x in ratios}
+            known["against"] = {key: x for key, x in ratios if theirs[key] == row["_run"]}
+            known["targets"] = [
+                x for x in known.get("targets", []) if "against" not in x or x["against"] in known["against"]
+            ]
+        kept.append(known)
+    return kept
 
 
 def _curves(result: Row) -> dict[str, dict[str, Curve]]:
