@@ -4,11 +4,12 @@ Metrics: ``f`` is the objective, or ``f0``, ``f1``, ... are; ``c0``, ``c1``, ...
 optimum given here as a number is checked by a test that says how; BoTorch's own is used where it is right.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpu_gs.bench.spaces import AtMost, Choice, Float, Int, Parameter, Space
+from gpu_gs.bench.spaces import AtMost, Choice, Derived, Equal, Float, Int, Parameter, Space
 from gpu_gs.bench.statistics import FLOOR
 
 
@@ -21,7 +22,7 @@ class Definition:
         evaluate: From a point to the noise-free values of all metrics.
         optimum: The smallest feasible value; with several objectives the largest hypervolume.
         objectives: Names of the metrics to minimize.
-        constraints: Names of the metrics that must not be negative.
+        constraints: Names of the metrics that must not be negative; those in ``relative`` have another bound.
         reference_point: Of several objectives, the values that a point must stay below to count.
         penalty: The regret while no point is feasible.
         floor: Regrets below this count as this in comparisons: nobody would pay for more.
@@ -31,6 +32,11 @@ class Definition:
         baseline: The value (of several objectives, the hypervolume) that Ax's score counts from.
         seconds: How long the evaluation of a point takes where it is only looked up here.
         repeat: What an evaluation with a seed observes, where its noise is no Gaussian one.
+        weights: Of a scalarized objective: the weight of each metric of ``objectives``, whose sum is minimized; None
+            where each is an objective of its own.
+        status_quo: The point that ``relative`` is about, which is evaluated before all others.
+        relative: Of some constraints, the share of the metric's value at the status quo, above zero, that it must reach.
+        tracking: Names of metrics that are observed and steer nothing.
     """
 
     space: Space
@@ -46,6 +52,10 @@ class Definition:
     baseline: float | None = None
     seconds: Callable[[Sequence[Any]], float] | None = None
     repeat: Callable[[Sequence[Any], int], dict[str, float]] | None = None
+    weights: tuple[float, ...] | None = None
+    status_quo: Sequence[Any] | None = None
+    relative: Mapping[str, float] = field(default_factory=dict)
+    tracking: tuple[str, ...] = ()
 
 
 def _tensor(x: Sequence[Any]) -> Any:
@@ -121,6 +131,49 @@ def hartmann_linear() -> Definition:
     return Definition(space, _single(function), optimum=-2.949400502716588, floor=1e-4)
 
 
+EQUATION = Equal({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, 1.0)
+"""x0 + x1 + x2 + x3 = 1, as of a mixture; Hartmann6's own minimizer has 1.10 there."""
+
+
+def hartmann_equation() -> Definition:
+    """For timing: Hartmann6 under one linear equation. The optimum is Hartmann6's own, which bounds it."""
+    from botorch.test_functions.synthetic import Hartmann
+
+    function = Hartmann(dim=6)
+    space = Space(_box(function).parameters, (EQUATION,))
+    return Definition(space, _single(function), float(function.optimal_value), floor=1e-4, exact=False)
+
+
+CENTER = (0.5,) * 6
+SHARE = 1.125
+"""Of c0 at the center, 1.775; as far from zero as that is |x| = 1.003."""
+
+
+def hartmann_relative() -> Definition:
+    """For timing: Hartmann6 where c0 = 3 - |x| must reach so many times its value at the status quo, the center.
+
+    That leaves a ball about as large as that of BoTorch's constrained Hartmann6, with Hartmann6's own minimizer in it.
+    """
+    from botorch.test_functions.synthetic import Hartmann
+
+    function = Hartmann(dim=6)
+
+    def evaluate(x: Sequence[Any]) -> dict[str, float]:
+        return {"f": float(function(_tensor(x))[0]), "c0": 3.0 - math.hypot(*x)}
+
+    smallest = float(function.optimal_value)
+    return Definition(
+        _box(function),
+        evaluate,
+        smallest,
+        constraints=("c0",),
+        penalty=-smallest,
+        floor=1e-4,
+        status_quo=CENTER,
+        relative={"c0": SHARE},
+    )
+
+
 # ------------------------------------------------------------------------------------------------ several objectives
 
 
@@ -161,28 +214,75 @@ def several(name: str, exact: bool = False, **options: Any) -> Callable[[], Defi
     return define
 
 
-def two_hartmanns() -> Definition:
-    """For timing: Hartmann6 at x and at the point with its coordinates in reverse order, with thresholds of zero.
+def rotated(x: Sequence[Any], k: int) -> list[Any]:
+    """The k-th order of six coordinates: as they are, reversed, both after a turn by two places, by four.
 
-    The largest hypervolume is not known; the product of both smallest values bounds it.
+    Args:
+        x: Six values.
+        k: From 0 to 5.
     """
+    turn = 2 * (k // 2)
+    order = [*x[turn:], *x[:turn]]
+    return order[::-1] if k % 2 else order
+
+
+def hartmanns(count: int, ball: bool = False) -> Callable[[], Definition]:
+    """For timing: Hartmann6 at x and at points with its coordinates in other orders, with thresholds of zero.
+
+    The largest hypervolume is not known; the product of the smallest values bounds it.
+
+    Args:
+        count: Objectives, six at most.
+        ball: Whether c0 = 1 - |x| must not be negative either, as in BoTorch's constrained Hartmann6.
+    """
+
+    def define() -> Definition:
+        from botorch.test_functions.synthetic import Hartmann
+
+        function = Hartmann(dim=6)
+        names = tuple(f"f{k}" for k in range(count))
+
+        def evaluate(x: Sequence[Any]) -> dict[str, float]:
+            values = {name: float(function(_tensor(rotated(x, k)))[0]) for k, name in enumerate(names)}
+            return {**values, "c0": 1.0 - math.hypot(*x)} if ball else values
+
+        bound = abs(float(function.optimal_value)) ** count
+        return Definition(
+            _box(function),
+            evaluate,
+            bound,
+            objectives=names,
+            constraints=("c0",) if ball else (),
+            reference_point=(0.0,) * count,
+            floor=1e-4 * bound,
+            exact=False,
+        )
+
+    return define
+
+
+WEIGHTS = (1.0, 0.5)
+
+
+def hartmann_scalarized() -> Definition:
+    """For timing: one objective, f0 + f1 / 2 of the two of ``hartmann6-two``. The sum of both smallest values bounds it."""
+    two = hartmanns(2)()
+    smallest = -math.sqrt(two.optimum) * sum(WEIGHTS)
+    return Definition(
+        two.space, two.evaluate, smallest, objectives=two.objectives, weights=WEIGHTS, floor=1e-4, exact=False
+    )
+
+
+def hartmann_tracking() -> Definition:
+    """For timing: Hartmann6, and its value at the point with its coordinates in reverse order as a metric to be tracked."""
     from botorch.test_functions.synthetic import Hartmann
 
     function = Hartmann(dim=6)
 
     def evaluate(x: Sequence[Any]) -> dict[str, float]:
-        return {"f0": float(function(_tensor(x))[0]), "f1": float(function(_tensor(x[::-1]))[0])}
+        return {name: float(function(_tensor(rotated(x, k)))[0]) for k, name in enumerate(("f", "t0"))}
 
-    bound = float(function.optimal_value) ** 2
-    return Definition(
-        _box(function),
-        evaluate,
-        bound,
-        objectives=("f0", "f1"),
-        reference_point=(0.0, 0.0),
-        floor=1e-4 * bound,
-        exact=False,
-    )
+    return Definition(_box(function), evaluate, float(function.optimal_value), floor=1e-4, tracking=("t0",))
 
 
 # ------------------------------------------------------------------------------------------------------------ mixed
@@ -228,6 +328,66 @@ def hartmann_mixed() -> Definition:
 
     parameters: tuple[Parameter, ...] = (*[Float(0.0, 1.0)] * 3, Int(0, STEPS), *(Choice(values) for values in CHOICES))
     return Definition(Space(parameters), evaluate, float(function.optimal_value), floor=1e-4, exact=False)
+
+
+def _hartmann_of(space: Space, coordinates: Callable[[Sequence[Any]], list[float]], exact: bool) -> Definition:
+    """Hartmann6 at the six coordinates behind a point; ``exact`` says whether one of the points has its optimum."""
+    from botorch.test_functions.synthetic import Hartmann
+
+    function = Hartmann(dim=6)
+
+    def evaluate(x: Sequence[Any]) -> dict[str, float]:
+        return {"f": float(function(_tensor(coordinates(x)))[0])}
+
+    return Definition(space, evaluate, float(function.optimal_value), floor=1e-4, exact=exact)
+
+
+OCTAVES = 6
+SIZES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def hartmann_all_discrete() -> Definition:
+    """For timing: two ints from 1 to 64 on a logarithmic scale, two from 0 to 10, and two ordered choices of six values.
+
+    17.8 million points. The optimum is Hartmann6's own, which they do not reach.
+    """
+
+    def coordinates(x: Sequence[Any]) -> list[float]:
+        return [*(math.log2(k) / OCTAVES for k in x[:2]), *(k / STEPS for k in x[2:4]), *x[4:]]
+
+    size, step, power = Choice(SIZES, ordered=True), Int(0, STEPS), Int(1, 2**OCTAVES, log=True)
+    return _hartmann_of(Space((power, power, step, step, size, size)), coordinates, exact=False)
+
+
+def hartmann_grid() -> Definition:
+    """For timing: six ints from 0 to 3, so 4,096 points. The optimum is Hartmann6's own, which they do not reach."""
+    return _hartmann_of(Space((Int(0, 3),) * 6), lambda x: [k / 3 for k in x], exact=False)
+
+
+ABSENT = 0.5
+"""The coordinate of Hartmann6 behind a parameter that is not there."""
+
+
+def hartmann_hierarchical() -> Definition:
+    """For timing: a choice, two floats that are there with one of its values, one with the other, and two always.
+
+    The optimum is Hartmann6's own, which is not reached.
+    """
+
+    def coordinates(x: Sequence[Any]) -> list[float]:
+        return [LEVELS[x[0]], *(ABSENT if value is None else value for value in x[1:])]
+
+    parameters = (Choice(("p", "q")), *(Float(0.0, 1.0),) * 5)
+    return _hartmann_of(Space(parameters, branches={0: {"p": (1, 2), "q": (3,)}}), coordinates, exact=False)
+
+
+def hartmann_derived() -> Definition:
+    """For timing: six floats and a seventh, the mean of the third and the sixth, which is Hartmann6's last coordinate.
+
+    The optimum is Hartmann6's own, where the sixth is 0.838.
+    """
+    space = Space((Float(0.0, 1.0),) * 6, derived=(Derived({2: 0.5, 5: 0.5}),))
+    return _hartmann_of(space, lambda x: [*x[:5], x[6]], exact=True)
 
 
 # ------------------------------------------------------------------------------------------------- Ax's own benchmarks

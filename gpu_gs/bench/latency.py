@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpu_gs.bench.cases import DataKind
 from gpu_gs.bench.contestants import is_ours, is_strategy, on_cuda, short, unsuited
 from gpu_gs.bench.plan import LatencySection
 from gpu_gs.bench.problems import PROBLEMS
@@ -79,7 +80,8 @@ TARGETS = (
 class Case:
     """Asks for ``batch`` candidates from n evaluations on, while ``pending`` other trials run.
 
-    With ``storage``, Ax writes every trial into an SQLite file.
+    With ``storage``, Ax writes every trial into an SQLite file; ``data`` is what it is told besides one value of each
+    metric.
     """
 
     problem: str
@@ -87,16 +89,19 @@ class Case:
     batch: int = 1
     pending: int = 0
     storage: bool = False
+    data: DataKind | None = None
 
     def job(self, **rest: Any) -> Job:
         """The job of one contestant; it names what is unusual only, so that older answers still count."""
         unusual: Job = {"pending": self.pending} if self.pending else {}
         unusual |= {"storage": True} if self.storage else {}
+        unusual |= {"data": self.data} if self.data else {}
         return {"kind": "latency", "problem": self.problem, "n": self.n, "batch": self.batch, **unusual, **rest}
 
     @classmethod
     def of(cls, job: Job) -> "Case":
-        return cls(job["problem"], job["n"], job["batch"], job.get("pending", 0), job.get("storage", False))
+        more = job.get("pending", 0), job.get("storage", False), job.get("data")
+        return cls(job["problem"], job["n"], job["batch"], *more)
 
 
 def bench_latency(
@@ -115,7 +120,7 @@ def bench_latency(
         ``out/latency.json``.
     """
     every = [
-        (Case(case.problem, n, case.batch, case.pending, case.storage), case.cuda_only)
+        (Case(case.problem, n, case.batch, case.pending, case.storage, case.data), case.cuda_only)
         for case in section.cases
         for n in case.n
     ]
@@ -151,7 +156,7 @@ def suited(case: Case, contestants: Sequence[str], cuda_only: bool = False) -> l
     present = [
         name for name in contestants if unsuited(name, problem) is None and not (cuda_only and not on_cuda(name))
     ]
-    return [name for name in present if is_strategy(name)] if case.storage else present
+    return [name for name in present if is_strategy(name)] if case.storage or case.data else present
 
 
 # ------------------------------------------------------------------------------------------------------ its figures
@@ -165,6 +170,8 @@ def _row(lines: Sequence[Job]) -> dict[str, Any]:
         row["pending"] = job["pending"]
     if job.get("storage", False):
         row["storage"] = True
+    if job.get("data"):
+        row["data"] = job["data"]
     row |= {"contestant": short(job["contestant"]), "d": PROBLEMS[job["problem"]].dim}
     answers = [line for line in lines if "answer" in line]
     if not answers:
@@ -251,7 +258,7 @@ def targets_of(row: dict[str, Any], cuda: bool) -> list[dict[str, Any]]:
     A ratio against stock Ax on CUDA counts only if it was taken there; without the opponent, ``met`` is None.
     """
     found: list[dict[str, Any]] = []
-    if row.get("storage"):
+    if row.get("storage") or row.get("data"):
         return found
     for target in TARGETS:
         wanted_of = (target.n, target.batch, target.pending, target.cuda)
@@ -293,6 +300,7 @@ def growth_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if (row["problem"], row["contestant"], row["batch"]) == (problem, contestant, 1)
             and not row.get("pending")
             and not row.get("storage")
+            and not row.get("data")
             and low <= row["n"] <= high
             and "median" in row
         ]

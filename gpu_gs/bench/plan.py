@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
-from gpu_gs.bench.cases import Case
+from gpu_gs.bench.cases import Case, DataKind
 from gpu_gs.config import ConfigModel, Kind, closest, load_config
 from gpu_gs.device import ALLOWED_DEVICES, DEVICE_PATTERN
 from gpu_gs.errors import ConfigError
@@ -29,6 +29,12 @@ class LatencyCase(ConfigModel):
     pending: Count = Field(default=0, ge=0, description="Other trials that run during each ask.")
     cuda_only: StrictBool = Field(default=False, description="Whether only contestants on CUDA run it.")
     storage: StrictBool = Field(default=False, description="Whether Ax stores every trial in an SQLite file.")
+    data: DataKind | None = Field(
+        default=None,
+        description="What the strategies are told besides one value of each metric: known_noise (the problem's noise, as "
+        "a standard error), missing_metrics (every fourth trial lacks the last one), curves (learning curves of three "
+        "values), batch_trials (n in batch trials with weights); null: nothing.",
+    )
 
     @model_validator(mode="after")
     def _sizes_are_possible(self) -> Self:

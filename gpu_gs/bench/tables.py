@@ -10,6 +10,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gpu_gs.bench.article import article_tables
 from gpu_gs.bench.contestants import label, split
@@ -20,7 +21,7 @@ from gpu_gs.bench.words import milliseconds, unusual
 WIDTH = 170
 """Columns where the output is no terminal, which would tell its own."""
 
-LEFT = ("problem", "contestant", "target", "against", "not worse")
+LEFT = ("problem", "contestant", "target", "against", "not worse", "acquisition")
 AGAINST = {"ax": "reference", "optuna": "optuna"}
 """Whom the tests of a regret result are against, where it is an old one and does not say."""
 
@@ -58,7 +59,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _table(title: str, headings: list[str], caption: str | None = None) -> Table:
     table = Table(
-        title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left",
+        title=title, caption=None if caption is None else Text(caption), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left",
         caption_justify="left",
     )  # fmt: skip
     for heading in headings:
@@ -98,7 +99,7 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
             f"{100 * MEAN_SHARE:.0f} % of it too.",
         )
         more = _table(
-            f"Tails, memory and fits of an ask, {problem}, {rows[0]['d']} parameters",
+            f"Tails, memory, fits and acquisition functions of an ask, {problem}, {rows[0]['d']} parameters",
             [
                 "n",
                 "contestant",
@@ -111,7 +112,9 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
                 "GPU MB",
                 "evaluations",
                 "refits",
+                "acquisition",
             ],
+            _reasons(rows),
         )
         last = None
         for row in rows:
@@ -151,11 +154,22 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
                 "" if row["cuda_mb"] is None else f"{row['cuda_mb']:.0f}",
                 f"{row['fit_evaluations']:.1f}" if "fit_evaluations" in row else "",
                 f"{100 * row['refit_share']:.0f} %" if "refit_share" in row else "",
+                ", ".join(row.get("acquisitions", ())),
             )
         tables += [ratios, more]
     if result["growth"]:
         tables.append(_growth_table(result["growth"]))
     return tables
+
+
+def _reasons(rows: list[dict[str, Any]]) -> str | None:
+    """A caption: why asks of ours could not use a fast part, a sentence for each size; None where all could."""
+    said = [
+        f"{label(row['contestant'])}, n = {_size(row)}: {'; '.join(row['reasons'])}."
+        for row in rows
+        if row.get("reasons")
+    ]
+    return " ".join(said) or None
 
 
 def _targets(targets: list[dict[str, Any]]) -> str:

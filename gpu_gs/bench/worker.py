@@ -37,7 +37,8 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
     Args:
         job: contestant, problem, n, asks, batch (candidates of an ask), pending (other trials that run during each
             ask; 0 if it is missing), limit (seconds of all asks together after which no further one is timed), seed;
-            storage (whether the contestant writes every trial into a database, False if it is missing).
+            storage (whether the contestant writes every trial into a database, False if it is missing); data (the kind
+            of data that evaluations are reported as, of ``cases.DataKind``; one value of each metric if it is missing).
 
     Returns:
         ``start``: seconds of the start with all n evaluations, imports included; ``ask`` and ``tell``: seconds of each,
@@ -48,9 +49,12 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
         where the contestant has no such question.
 
     Raises:
-        NotImplementedError: The contestant stores nothing.
+        NotImplementedError: The contestant stores nothing, or takes no such data.
+        ValueError: Metrics are to be missing on a problem that has one only.
     """
     contestant = build(job["contestant"])
+    if job.get("data"):
+        contestant.report(job["data"])
     with tempfile.TemporaryDirectory() as folder:
         if job.get("storage", False):
             contestant.store(Path(folder) / "experiment.sqlite")

@@ -179,6 +179,141 @@ def test_ax_gets_the_kinds_of_parameters_and_the_linear_constraints():
         assert space.check_membership(dict(zip(space.parameters, x, strict=True))) == problem.space.contains(x)
 
 
+def test_ax_gets_an_objective_that_is_a_sum_and_metrics_that_are_tracked():
+    _, contestant = started("reference", "hartmann6-scalarized")
+    config = contestant.client._experiment.optimization_config
+    assert dict(config.objective.metric_weights) == {"f0": -1.0, "f1": -0.5}
+    assert not config.is_moo_problem and not config.outcome_constraints
+    problem, contestant = started("reference", "hartmann6-tracking")
+    experiment = contestant.client._experiment
+    assert [metric.name for metric in experiment.tracking_metrics] == ["t0"]
+    assert set(experiment.optimization_config.metrics) == {"f"}
+    frame = experiment.lookup_data().df
+    expected = [problem.true_outcomes(x)["t0"] for x in problem.initial_points(4, seed=0)]
+    assert frame[frame["metric_name"] == "t0"]["mean"].tolist() == expected
+
+
+def test_ax_gets_the_status_quo_first_and_the_constraint_relative_to_it():
+    problem, contestant = started("reference", "hartmann6-relative")
+    experiment = contestant.client._experiment
+    (constraint,) = experiment.optimization_config.outcome_constraints
+    # a bound of 12.5 % above the status quo
+    assert (constraint.relative, constraint.op, constraint.bound) == (True, ComparisonOp.GEQ, pytest.approx(12.5))
+    assert list(experiment.status_quo.parameters.values()) == [0.5] * 6
+    frame = experiment.lookup_data().df
+    of_status_quo = frame[(frame["trial_index"] == 0) & (frame["metric_name"] == "c0")]
+    assert of_status_quo["mean"].tolist() == [pytest.approx(3 - 1.5**0.5)]
+    assert len(experiment.trials) == 5 and contestant.evaluations == 4
+    assert problem.lowest["c0"] == pytest.approx(1.125 * (3 - 1.5**0.5))
+
+
+def test_ax_gets_equations_branches_derived_and_ordered_parameters():
+    _, contestant = started("reference", "hartmann6-equation")
+    (equation,) = contestant.client._experiment.search_space.parameter_constraints
+    assert (equation.is_equality, equation.bound) == (True, 1.0)
+    assert equation.constraint_dict == dict.fromkeys(("x0", "x1", "x2", "x3"), 1.0)
+    _, contestant = started("reference", "hartmann6-hierarchical")
+    experiment = contestant.client._experiment
+    assert experiment.search_space.parameters["x0"].dependents == {"p": ["x1", "x2"], "q": ["x3"]}
+    for trial in experiment.trials.values():
+        branch = {"x1", "x2"} if trial.arm.parameters["x0"] == "p" else {"x3"}
+        assert set(trial.arm.parameters) == {"x0", "x4", "x5"} | branch
+    _, contestant = started("reference", "hartmann6-derived")
+    arms = [trial.arm.parameters for trial in contestant.client._experiment.trials.values()]
+    assert all(arm["x6"] == pytest.approx((arm["x2"] + arm["x5"]) / 2) for arm in arms)
+    _, contestant = started("reference", "hartmann6-all-discrete")
+    parameters = contestant.client._experiment.search_space.parameters
+    assert [parameters[name].log_scale for name in ("x0", "x1", "x2")] == [True, True, False]
+    assert [parameters[name].is_ordered for name in ("x4", "x5")] == [True, True]
+
+
+ONLY_AX = (
+    "hartmann6-relative",
+    "hartmann6-scalarized",
+    "hartmann6-hierarchical",
+    "hartmann6-derived",
+)
+NEW = (*ONLY_AX, "hartmann6-equation", "hartmann6-all-discrete", "hartmann6-grid", "hartmann6-tracking")
+
+
+@pytest.mark.parametrize("name", ["reference", "fast@cpu"])
+@pytest.mark.parametrize("problem_name", NEW)
+@pytest.mark.filterwarnings("ignore:Optimization failed in:RuntimeWarning")  # stock Ax's optimizer
+def test_stock_ax_and_ours_ask_inside_of_each_kind_of_space_and_take_its_values(name, problem_name):
+    problem, contestant = started(name, problem_name, count=8)
+    for _ in range(2):
+        (x,) = contestant.ask()
+        assert problem.space.contains(x, tolerance=1e-7)
+        contestant.tell([x], [problem.true_outcomes(x)])
+    runs = contestant.client._generation_strategy._generator_runs
+    assert runs[-1]._generator_key not in ("Sobol", "Fallback_Sobol")
+    contestant.best()
+
+
+def reported(data, problem_name, count=8):
+    """A contestant that was told some evaluations as this kind of data, and asked and told one more."""
+    problem = PROBLEMS[problem_name]
+    points = problem.initial_points(count, seed=0)
+    contestant = build("fast@cpu")
+    contestant.report(data)
+    contestant.start(problem, 0, points, [problem.true_outcomes(x) for x in points])
+    (x,) = contestant.ask()
+    contestant.tell([x], [problem.true_outcomes(x)])
+    return problem, [*points, x], contestant
+
+
+def frame_of(contestant):
+    return contestant.client._experiment.lookup_data().full_df.sort_values(["trial_index", "arm_name"], kind="stable")
+
+
+@pytest.mark.parametrize(("name", "noise"), [("hartmann6-noisy", 0.1), ("branin", 0.0)])
+def test_known_noise_is_that_of_the_problem(name, noise):
+    problem, points, contestant = reported("known_noise", name)
+    frame = frame_of(contestant)
+    assert frame["sem"].tolist() == [noise] * len(points)
+    assert frame["mean"].tolist() == [problem.true_outcomes(x)["f"] for x in points]
+
+
+def test_every_fourth_trial_lacks_its_last_metric():
+    _, points, contestant = reported("missing_metrics", "constrained-hartmann6", count=7)
+    frame = frame_of(contestant)
+    assert sorted(frame[frame["metric_name"] == "f"]["trial_index"]) == list(range(len(points)))
+    assert sorted(frame[frame["metric_name"] == "c0"]["trial_index"]) == [0, 1, 2, 4, 5, 6]  # the eighth was asked for
+    with pytest.raises(ValueError, match="branin has one metric only"):
+        reported("missing_metrics", "branin")
+
+
+def test_a_learning_curve_ends_at_the_observed_value():
+    problem, points, contestant = reported("curves", "branin")
+    frame = frame_of(contestant)
+    for index, x in enumerate(points):
+        rows = frame[frame["trial_index"] == index].sort_values("step")
+        assert rows["step"].tolist() == [1, 2, 4]
+        value = problem.true_outcomes(x)["f"]
+        assert rows["mean"].tolist() == pytest.approx([value + 0.75, value + 0.25, value])
+
+
+def test_what_is_known_is_in_batch_trials_with_weights_and_what_is_asked_for_in_single_ones():
+    problem, points, contestant = reported("batch_trials", "branin", count=10)
+    trials = contestant.client._experiment.trials
+    assert [len(trial.arms) for trial in trials.values()] == [4, 4, 2, 1]
+    assert [list(trials[0].arm_weights.values()), list(trials[2].arm_weights.values())] == [[1, 2, 1, 0.5], [1, 2]]
+    assert all(trial.status.is_completed for trial in trials.values())
+    assert trials[3].generator_run._generation_node_name == "MBM"  # three trials are no initialization of ten
+    means = {
+        (row.trial_index, row.arm_name): row.mean for row in contestant.client._experiment.lookup_data().df.itertuples()
+    }
+    arms = [((index, arm.name), arm) for index, trial in trials.items() for arm in trial.arms]
+    assert [list(arm.parameters.values()) for _, arm in arms] == points
+    assert [means[key] for key, _ in arms] == [problem.true_outcomes(x)["f"] for x in points]
+
+
+def test_only_strategies_under_ax_take_other_data():
+    for name in ("random", "optuna", "smac"):
+        with pytest.raises(NotImplementedError, match="takes no learning curves"):
+            build(name).report("curves")
+
+
 def test_values_go_to_the_trials_asked_for_first():
     _, contestant = started("ax-random", "branin")
     first, second = contestant.ask(2)
@@ -201,6 +336,11 @@ def test_values_go_to_the_trials_asked_for_first():
         ("botorch", "constrained-branincurrin", "outcome constraints and several objectives"),
         ("xopt", "constrained-hartmann6", "outcome constraints with one objective"),
         ("smac-gp", "pressurevessel", "outcome constraints"),
+        ("optuna", "hartmann6-equation", "linear constraints"),
+        ("botorch", "hartmann6-derived", "derived parameters"),
+        ("smac", "hartmann6-hierarchical", "dependent parameters"),
+        ("tpe", "hartmann6-scalarized", "a scalarized objective"),
+        ("xopt", "hartmann6-relative", "constraints relative to a status quo"),
     ],
 )
 def test_a_contestant_says_what_it_does_not_take_and_refuses_to_start(name, problem, reason):
@@ -210,10 +350,10 @@ def test_a_contestant_says_what_it_does_not_take_and_refuses_to_start(name, prob
         build(name).check(PROBLEMS[problem])
 
 
-def test_stock_ax_and_random_points_take_all_and_the_samplers_of_optuna_all_but_linear_constraints():
-    for problem in PROBLEMS.values():
+def test_stock_ax_and_random_points_take_all_and_the_samplers_of_optuna_all_but_what_only_ax_has():
+    for name, problem in PROBLEMS.items():
         assert unsuited("reference", problem) is None and unsuited("random", problem) is None
-        assert (unsuited("tpe", problem) is None) == (not problem.space.constraints)
+        assert (unsuited("tpe", problem) is None) == (not problem.space.constraints and name not in ONLY_AX)
 
 
 def test_contestants_differ_in_colour_and_a_device_changes_none():

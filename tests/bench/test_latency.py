@@ -1,12 +1,15 @@
 """The figures of the latency benchmark: ratios, targets, growth and refits, from made-up answers."""
 
 import json
+from typing import get_args
 
 import pytest
 
 from gpu_gs.bench import latency
+from gpu_gs.bench.cases import DataKind
 from gpu_gs.bench.latency import BATCH_SIZE, STAGES, growth_rows, targets_of
 from gpu_gs.bench.plan import load_benchmark
+from gpu_gs.bench.report.words import case_words
 from gpu_gs.bench.statistics import growth
 from gpu_gs.bench.tables import markdown
 
@@ -203,8 +206,28 @@ def test_a_job_names_only_what_is_unusual_so_that_older_answers_count():
     rest = {"contestant": "fast", "asks": 20, "limit": 600.0, "threads": 1, "seed": 0}
     job = {"kind": "latency", "problem": "branin", "n": 50, "batch": 1, **rest}
     assert latency.Case("branin", 50).job(**rest) == job
-    for case in (latency.Case("branin", 50, 8, 3, True), latency.Case("branin", 50)):
+    for case in (latency.Case("branin", 50, 8, 3, True, "curves"), latency.Case("branin", 50)):
         assert latency.Case.of(case.job(**rest)) == case
+
+
+def test_cases_of_other_data_have_rows_of_their_own_without_targets(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        latency,
+        "run_jobs",
+        lambda jobs, *rest, **more: [{**line(job["contestant"], [1.0]), "job": job} for job in jobs],
+    )
+    cases = [{"problem": "hartmann6", "n": [200], "batch": 8, "data": data} for data in (None, *get_args(DataKind))]
+    wanted = load_benchmark("latency-kinds", set_values=[f"latency.cases={json.dumps(cases)}"]).latency
+    result = latency.bench_latency(wanted, ["reference", "fast", "random"], tmp_path)
+    assert [(row.get("data"), row["contestant"]) for row in result["rows"]] == [
+        *((None, name) for name in ("reference", "fast", "random")),
+        *((data, name) for data in get_args(DataKind) for name in ("reference", "fast")),
+    ]
+    assert [bool(row.get("targets")) for row in result["rows"] if row["contestant"] == "fast"] == [True] + [False] * 4
+    text = markdown(result)
+    for words in ("known noise", "missing metrics", "learning curves", "batch trials"):
+        assert f"200 (8 at once, {words})" in text
+    assert len({case_words(row) for row in result["rows"]}) == len(cases)
 
 
 def test_each_case_runs_with_the_contestants_that_take_it(monkeypatch, tmp_path):

@@ -1,9 +1,11 @@
 """Configurations of benchmarks: the shipped ones, what options come to, and what is refused."""
 
+from typing import get_args
+
 import pytest
 
 from gpu_gs.bench.benchmark import run_benchmark
-from gpu_gs.bench.cases import Case
+from gpu_gs.bench.cases import Case, DataKind
 from gpu_gs.bench.entries import who_takes_part
 from gpu_gs.bench.plan import BenchmarkConfig, load_benchmark
 from gpu_gs.bench.problems import PROBLEMS
@@ -14,7 +16,17 @@ BENCHMARKS = presets("benchmarks")
 
 
 def test_every_benchmark_that_the_readme_promises_is_shipped():
-    assert set(BENCHMARKS) == {"smoke", "latency", "regret", "kinds", "article", "hpo", "devices", "memory"}
+    assert set(BENCHMARKS) == {
+        "smoke",
+        "latency",
+        "latency-kinds",
+        "regret",
+        "kinds",
+        "article",
+        "hpo",
+        "devices",
+        "memory",
+    }
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -51,6 +63,17 @@ def test_a_cluster_without_whole_runs_for_it_is_refused_before_anything_runs(tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_the_cases_of_all_kinds_are_new_ones_each_once():
+    def cases(name):
+        section = load_benchmark(name).latency
+        return [(c.problem, n, c.batch, c.pending, c.storage, c.data) for c in section.cases for n in c.n]
+
+    kinds = cases("latency-kinds")
+    assert len(set(kinds)) == len(kinds) and not set(kinds) & set(cases("latency"))
+    assert {n for _, n, *_ in kinds} == {200}
+    assert {data for *_, data in kinds} == {None, *get_args(DataKind)}
+
+
 def test_options_stand_over_the_file():
     config = load_benchmark(
         "regret",
@@ -84,6 +107,7 @@ def test_a_case_can_be_chosen_by_its_own_name():
         ("regret", {"set_values": ["regret.cases.0.initial=60"]}, "initial: 60 leaves nothing to ask"),
         ("memory", {"set_values": ["memory=null"]}, "nothing to measure"),
         ("latency", {"set_values": ["latency.cases.0.n=[1]"]}, "n: 1 is too small"),
+        ("latency-kinds", {"set_values": ["latency.cases.0.data=curve"]}, "latency.cases.0.data"),
     ],
 )
 def test_what_cannot_run_is_refused_with_the_key_and_what_is_allowed(source, options, words):

@@ -44,14 +44,14 @@ def test_no_feasible_point_is_below_the_optimum_and_all_are_inside(name):
 def test_a_problem_is_of_the_first_kind_that_its_definition_has(name):
     problem = PROBLEMS[name]
     kinds = {
-        "several": len(problem.objectives) > 1,
+        "several": len(problem.objectives) > 1 or problem.tracking,
         "constrained": bool(problem.constraints or problem.space.constraints),
         "mixed": not problem.space.is_box,
         "noisy": problem.noise > 0,
         "plain": problem.is_plain and problem.noise == 0,
     }
     assert problem.kind == next(kind for kind, applies in kinds.items() if applies)
-    assert (problem.reference_point is not None) == (problem.kind == "several")
+    assert (problem.reference_point is not None) == problem.has_several_objectives
 
 
 @pytest.mark.parametrize("problem", PLAIN, ids=lambda problem: problem.name)
@@ -268,7 +268,7 @@ def dominated_share(values, reference, low, draws=200_000):
     return covered.mean() * np.prod(np.subtract(reference, low))
 
 
-SEVERAL = [name for name in FUNCTIONS if PROBLEMS[name].kind == "several" and name != "c2dtlz2"]
+SEVERAL = [name for name in FUNCTIONS if PROBLEMS[name].has_several_objectives and name != "c2dtlz2"]
 """Without the one of whose first points none is below the reference point."""
 
 
@@ -317,6 +317,124 @@ def test_the_mixed_hartmann_is_hartmann_at_the_levels_of_its_choices():
     x = [0.2, 0.15, 0.48, 3, "c", "p"]
     expected = synthetic.Hartmann(dim=6)(tensor([[0.2, 0.15, 0.48, 0.3, 0.8, 0.66]])).item()
     assert PROBLEMS["hartmann6-mixed"].true_outcomes(x) == {"f": expected}
+
+
+HALVES = [0.5] * 6
+
+
+def hartmann6(x):
+    """By its published constants, not by BoTorch."""
+    alpha = np.array([1.0, 1.2, 3.0, 3.2])
+    A = np.array(
+        [[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]
+    )
+    P = 1e-4 * np.array(
+        [
+            [1312, 1696, 5569, 124, 8283, 5886],
+            [2329, 4135, 8307, 3736, 1004, 9991],
+            [2348, 1451, 3522, 2883, 3047, 6650],
+            [4047, 8828, 8732, 5743, 1091, 381],
+        ]
+    )
+    return -float(alpha @ np.exp(-np.sum(A * (np.array(x) - P) ** 2, 1)))
+
+
+ORDERS = ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 3, 4, 5, 0, 1], [1, 0, 5, 4, 3, 2], [4, 5, 0, 1, 2, 3])
+"""Of the coordinates, one for each objective."""
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("hartmann6-two", 2),
+        ("hartmann6-three", 3),
+        ("hartmann6-four", 4),
+        ("hartmann6-five", 5),
+        ("constrained-hartmann6-two", 2),
+    ],
+)
+def test_each_of_several_hartmanns_has_an_order_of_coordinates_of_its_own(name, count):
+    problem = PROBLEMS[name]
+    for x in problem.initial_points(5, seed=0):
+        outcomes = problem.true_outcomes(x)
+        expected = {f"f{k}": hartmann6([x[i] for i in order]) for k, order in enumerate(ORDERS[:count])}
+        if problem.constraints:
+            expected["c0"] = 1 - sum(v * v for v in x) ** 0.5
+        assert outcomes == pytest.approx(expected, abs=1e-12)
+    assert problem.objectives == tuple(f"f{k}" for k in range(count)) and problem.reference_point == (0.0,) * count
+
+
+def test_a_scalarized_objective_is_one_whose_regret_is_that_of_the_weighted_sum():
+    problem = PROBLEMS["hartmann6-scalarized"]
+    points = problem.initial_points(20, seed=0)
+    sums = [hartmann6(x) + 0.5 * hartmann6(x[::-1]) for x in points]
+    expected = np.minimum.accumulate(sums) - 1.5 * hartmann6(HARTMANN)
+    assert problem.regrets([problem.true_outcomes(x) for x in points]) == pytest.approx(expected, abs=1e-5)
+    assert not problem.has_several_objectives and not problem.is_plain
+
+
+def test_a_tracked_metric_is_observed_and_steers_nothing():
+    problem, plain = PROBLEMS["hartmann6-tracking"], PROBLEMS["hartmann6"]
+    points = problem.initial_points(10, seed=0)
+    outcomes = [problem.true_outcomes(x) for x in points]
+    assert [each["t0"] for each in outcomes] == pytest.approx([hartmann6(x[::-1]) for x in points])
+    assert problem.regrets(outcomes) == plain.regrets([plain.true_outcomes(x) for x in points])
+    assert not problem.is_plain
+
+
+def test_a_constraint_relative_to_a_status_quo_holds_from_its_share_of_the_value_there_on():
+    problem = PROBLEMS["hartmann6-relative"]
+    bound = 1.125 * (3 - math.hypot(*HALVES))
+    assert problem.lowest == {"c0": pytest.approx(bound)}
+    radius = 3 - bound
+    assert math.hypot(*HARTMANN) < radius  # so that its optimum is that of Hartmann6
+    assert problem.regrets([problem.true_outcomes(HARTMANN)]) == pytest.approx([0.0], abs=1e-4)
+    for scale, feasible in ((0.999, True), (1.001, False)):
+        x = [scale * radius / 6**0.5] * 6
+        outcomes = problem.true_outcomes(x)
+        assert outcomes == pytest.approx({"f": hartmann6(x), "c0": 3 - math.hypot(*x)})
+        expected = hartmann6(x) - problem.optimum if feasible else -problem.optimum
+        assert problem.regrets([outcomes]) == pytest.approx([expected])
+    assert PROBLEMS["speedreducer"].lowest == dict.fromkeys(PROBLEMS["speedreducer"].constraints, 0.0)
+
+
+def test_the_equation_leaves_hartmann_as_it_is_and_its_minimizer_out():
+    problem = PROBLEMS["hartmann6-equation"]
+    for x in problem.initial_points(20, seed=0):
+        assert sum(x[:4]) == pytest.approx(1, abs=1e-12)
+        assert problem.true_outcomes(x) == {"f": pytest.approx(hartmann6(x))}
+    assert not problem.space.contains(HARTMANN)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "coordinates"),
+    [
+        ("hartmann6-all-discrete", [8, 64, 3, 10, 0.4, 1.0], [0.5, 1.0, 0.3, 1.0, 0.4, 1.0]),
+        ("hartmann6-grid", [0, 1, 2, 3, 1, 0], [0.0, 1 / 3, 2 / 3, 1.0, 1 / 3, 0.0]),
+        ("hartmann6-hierarchical", ["p", 0.1, 0.2, None, 0.4, 0.6], [0.66, 0.1, 0.2, 0.5, 0.4, 0.6]),
+        ("hartmann6-hierarchical", ["q", None, None, 0.3, 0.4, 0.6], [0.1, 0.5, 0.5, 0.3, 0.4, 0.6]),
+        ("hartmann6-derived", [0.1, 0.2, 0.3, 0.4, 0.5, 0.9, 0.6], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+    ],
+)
+def test_parameters_stand_for_coordinates_of_hartmann(name, x, coordinates):
+    problem = PROBLEMS[name]
+    assert problem.space.contains(x)
+    assert problem.true_outcomes(x) == {"f": pytest.approx(hartmann6(coordinates))}
+
+
+def test_the_derived_hartmann_reaches_the_optimum():
+    problem = PROBLEMS["hartmann6-derived"]
+    x = [*HARTMANN[:5], 2 * HARTMANN[5] - HARTMANN[2], HARTMANN[5]]
+    assert problem.space.contains(x)
+    assert problem.regrets([problem.true_outcomes(x)]) == pytest.approx([0.0], abs=1e-4)
+
+
+def test_discrete_spaces_are_on_both_sides_of_what_is_enumerated():
+    def count(name):
+        sizes = [len(p.values) if hasattr(p, "values") else p.high - p.low + 1 for p in PROBLEMS[name].space.parameters]
+        return math.prod(sizes)
+
+    assert count("hartmann6-grid") == 4096 < 10_000 < count("hartmann6-all-discrete")
 
 
 def test_initial_points_are_a_function_of_the_seed():

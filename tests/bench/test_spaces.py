@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gpu_gs.bench.spaces import AtMost, Choice, Float, Int, Space
+from gpu_gs.bench.spaces import AtMost, Choice, Derived, Equal, Float, Int, Space
 
 MIXED = Space((Float(-1.0, 3.0), Int(2, 4), Choice(("a", "b", "c")), Choice((0, 1))))
 
@@ -54,6 +54,62 @@ def test_points_meet_linear_constraints_and_do_not_depend_on_their_number():
     assert not space.contains([0.5, 0.1, 2])
 
 
+UNIT = Float(0.0, 1.0)
+
+
+def drawn(space, count=100):
+    rng = np.random.default_rng(0)
+    return [*space.initial_points(count, seed=0), *(space.random_point(rng) for _ in range(count))]
+
+
+def test_points_meet_a_linear_equation_which_their_neighbours_do_not():
+    space = Space((UNIT, Int(0, 3), UNIT), (Equal({0: 1.0, 1: 0.25, 2: 2.0}, 1.3), AtMost({0: 1.0}, 0.9)))
+    for x in drawn(space):
+        assert x[0] + 0.25 * x[1] + 2 * x[2] == pytest.approx(1.3, abs=1e-12)
+        assert space.contains(x, tolerance=0.0) and x[0] <= 0.9 and 0 <= x[2] <= 1
+        assert not space.contains([x[0], x[1], x[2] + 1e-8]) and not space.contains([x[0], x[1], x[2] - 1e-8])
+    assert space.initial_points(7, seed=0) == space.initial_points(100, seed=0)[:7]
+    assert not space.is_box
+
+
+def test_a_point_has_the_parameters_of_its_branch_only():
+    space = Space((Choice(("a", "b")), UNIT, Int(1, 2), UNIT), branches={0: {"a": (1,), "b": (2,)}})
+    points = drawn(space)
+    assert {x[0] for x in points} == {"a", "b"}
+    for x in points:
+        assert [value is None for value in x] == (
+            [False, False, True, False] if x[0] == "a" else [False, True, False, False]
+        )
+        assert space.contains(x)
+    for wrong in (["a", 0.5, 1, 0.5], ["a", None, None, 0.5], ["b", 0.5, None, 0.5], ["a", 0.5, None, None]):
+        assert not space.contains(wrong)
+    assert not Space((UNIT, UNIT), branches={0: {0.5: (1,)}}).is_box
+
+
+def test_a_derived_parameter_follows_those_that_it_is_derived_from():
+    space = Space((UNIT, UNIT), derived=(Derived({0: 2.0, 1: -0.5}),))
+    for x in drawn(space):
+        assert x[2] == pytest.approx(2 * x[0] - 0.5 * x[1], abs=1e-12)
+        assert space.contains(x, tolerance=0.0) and not space.contains([*x[:2], x[2] + 1e-8])
+        assert not space.contains(x[:2])
+    assert space.names == ["x0", "x1", "x2"] and not space.is_box
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"constraints": (Equal({0: 1.0, 1: 1.0}, 2.0),)}, "its last parameter is to be a float"),
+        ({"constraints": (Equal({0: 1.0, 2: 1.0}, 1.0), AtMost({2: 1.0}, 0.5))}, "no other constraint"),
+        ({"constraints": (AtMost({0: 1.0}, 0.5),), "branches": {3: {"a": (0,)}}}, "x0 is not a part of every point"),
+        ({"derived": (Derived({2: 1.0}),), "branches": {3: {"a": (2,)}}}, "x2 is not a part of every point"),
+        ({"branches": {3: {"a": (4,)}, 4: {"b": (0,)}}}, "x4 depends on another choice and has branches itself"),
+    ],
+)
+def test_a_space_whose_parts_do_not_go_together_is_an_error(parts, words):
+    with pytest.raises(ValueError, match=words):
+        Space((UNIT, Int(0, 3), UNIT, Choice(("a", "b")), Choice(("a", "b"))), **parts)
+
+
 def test_a_space_without_a_point_is_an_error(monkeypatch):
     monkeypatch.setattr("gpu_gs.bench.spaces.MOST_DRAWS", 5000)
     empty = Space((Float(0.0, 1.0),), (AtMost({0: 1.0}, -1.0),))
@@ -61,6 +117,9 @@ def test_a_space_without_a_point_is_an_error(monkeypatch):
         empty.initial_points(1, seed=0)
     with pytest.raises(ValueError, match="meets the constraints"):
         empty.random_point(np.random.default_rng(0))
+    beyond = Space((UNIT, UNIT), (Equal({0: 1.0, 1: 1.0}, 3.0),))
+    with pytest.raises(ValueError, match="meet the constraints"):
+        beyond.initial_points(1, seed=0)
 
 
 def test_a_logarithmic_scale_draws_every_decade_equally_often_within_its_bounds():

@@ -131,6 +131,17 @@ def test_asks_with_storage_are_those_of_a_contestant_that_stores(recorder):
     assert stored == [(".sqlite", True, False)]
 
 
+def test_asks_with_other_data_are_those_of_a_contestant_that_was_told_which(recorder):
+    job = {"problem": "branin", "contestant": "any", "n": 5, "asks": 2, "batch": 1, "limit": 60.0, "seed": 0}
+    with pytest.raises(NotImplementedError, match="Recorder takes no batch trials"):
+        worker.latency({**job, "data": "batch_trials"})
+    heard = []
+    recorder.report = lambda data: heard.append((data, hasattr(recorder, "asks")))
+    worker.latency({**job, "data": "batch_trials"})
+    worker.latency(job)
+    assert heard == [("batch_trials", False)]
+
+
 def test_where_a_contestant_ran_is_in_its_answer(recorder):
     recorder.details = lambda: [{"device": "cuda:0"}, {"device": "cpu"}, {"device": None}, {}]
     assert run()["devices"] == ["cpu", "cuda:0"]

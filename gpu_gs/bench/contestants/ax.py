@@ -2,12 +2,38 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from gpu_gs.bench.cases import DataKind
 from gpu_gs.bench.contestants.base import Contestant, Entry, Outcomes
 from gpu_gs.bench.problems import Problem
-from gpu_gs.bench.spaces import AtMost, Choice, Float, Parameter, Point
+from gpu_gs.bench.spaces import AtMost, Choice, Derived, Equal, Float, Parameter, Point, Value
+
+Report = tuple[int | None, Mapping[str, float | tuple[float, float]]]
+"""A step of a learning curve, None for no curve, and the values of some metrics, those of known noise with their
+standard error."""
+
+CURVE = (1, 2, 4)
+"""Steps of a learning curve; its values come down to the last one as 1 / step does."""
+
+LACKING = 4
+"""Every so many trials one lacks its last metric."""
+
+WEIGHTS = (1.0, 2.0, 1.0, 0.5)
+"""Of the arms of a batch trial."""
+
+
+def reports(data: DataKind | None, problem: Problem, k: int, known: Outcomes) -> list[Report]:
+    """What Ax is told of the k-th evaluation, from 0 on, one after the other."""
+    if data == "known_noise":
+        return [(None, {name: (value, problem.noise) for name, value in known.items()})]
+    if data == "missing_metrics" and (k + 1) % LACKING == 0:
+        return [(None, dict(list(known.items())[:-1]))]
+    if data == "curves":
+        return [(step, {name: value + 1 / step - 1 / CURVE[-1] for name, value in known.items()}) for step in CURVE]
+    return [(None, known)]
 
 
 class AxContestant(Contestant):
@@ -17,6 +43,7 @@ class AxContestant(Contestant):
         self.config = config
         self.overrides = dict(overrides or {})
         self.database: Path | None = None
+        self.data: DataKind | None = None
 
     def strategy(self, seed: int, budget: int) -> Any:
         """The strategy, whose model takes over after ``budget`` trials."""
@@ -34,24 +61,37 @@ class AxContestant(Contestant):
         from ax.core.data import Data
         from ax.utils.common.logger import AX_ROOT_LOGGER_NAME
 
+        if self.data == "missing_metrics" and len(problem.objectives) + len(problem.constraints) == 1:
+            raise ValueError(f"{problem.name} has one metric only, which no trial can do without")
         logging.getLogger(AX_ROOT_LOGGER_NAME).setLevel(logging.ERROR)
-        self.parameters = dict(zip(problem.space.names, problem.space.parameters, strict=True))
+        space = problem.space
+        self.parameters: dict[str, Parameter | Derived] = dict(
+            zip(space.names, (*space.parameters, *space.derived), strict=True)
+        )
         client = Client(random_seed=seed, storage_config=None if self.database is None else _database(self.database))
         client.configure_experiment(
-            parameters=[_ax_parameter(name, parameter) for name, parameter in self.parameters.items()],
-            parameter_constraints=[_ax_constraint(constraint) for constraint in problem.space.constraints],
+            parameters=[
+                _ax_parameter(name, parameter, _dependents(space.branches.get(i, {})))
+                for i, (name, parameter) in enumerate(self.parameters.items())
+            ],
+            parameter_constraints=[_ax_constraint(c) for c in space.constraints if isinstance(c, AtMost)],
             name=f"{problem.name}-{seed}",
         )
-        client.configure_optimization(
-            objective=", ".join(f"-{name}" for name in problem.objectives), outcome_constraints=_ax_outcomes(problem)
-        )
-        client.set_generation_strategy(self.strategy(seed, budget=max(len(points), 1)))
+        client.configure_optimization(objective=_ax_objective(problem), outcome_constraints=_ax_outcomes(problem))
+        client.configure_tracking_metrics(list(problem.tracking))
+        size = len(WEIGHTS) if self.data == "batch_trials" else 1
+        # The budget is one of trials, not of arms.
+        client.set_generation_strategy(self.strategy(seed, budget=max(-(-len(points) // size), 1)))
         experiment = client._experiment
-        rows = []
-        for point, known in zip(points, outcomes, strict=True):
-            arms, index = experiment.attach_trial(parameterizations=[dict(zip(self.parameters, point, strict=True))])
-            (arm_name,) = arms
-            rows += [(index, arm_name, name, value) for name, value in known.items()]
+        _add_equations(experiment.search_space, [c for c in space.constraints if isinstance(c, Equal)])
+        rows: list[_Row] = []
+        if problem.status_quo is not None:
+            index = client.attach_baseline(self._arm(problem.status_quo), arm_name="baseline")
+            rows += _rows(index, "baseline", [(None, problem.true_outcomes(problem.status_quo))])
+        for first in range(0, len(points), size):
+            arms, index = _attach(experiment, [self._arm(point) for point in points[first : first + size]])
+            for k, arm_name in enumerate(arms, start=first):
+                rows += _rows(index, arm_name, reports(self.data, problem, k, outcomes[k]))
         # One attach_data for all: Client.complete_trial costs 25 ms each at 1,000 trials.
         experiment.attach_data(_data(Data, rows))
         for trial in experiment.trials.values():
@@ -63,28 +103,43 @@ class AxContestant(Contestant):
         self.problem = problem
         self.client = client
         self.running: list[int] = []
+        self.evaluations = len(points)
+
+    def _arm(self, point: Sequence[Any]) -> dict[str, Any]:
+        """The parameters of a point, without those that are not there."""
+        return {name: value for name, value in zip(self.parameters, point, strict=True) if value is not None}
 
     def store(self, path: Path) -> None:
         self.database = path
+
+    def report(self, data: DataKind) -> None:
+        self.data = data
 
     def ask(self, count: int = 1) -> list[Point]:
         asked = self.client.get_next_trials(max_trials=count)
         self.running += asked
         return [
-            [_of_kind(parameter, values[name]) for name, parameter in self.parameters.items()]
+            [_of_kind(parameter, values.get(name)) for name, parameter in self.parameters.items()]
             for values in asked.values()
         ]
 
     def tell(self, points: Sequence[Point], outcomes: Sequence[Outcomes]) -> None:
         for known in outcomes:
-            self.client.complete_trial(self.running.pop(0), dict(known))
+            index = self.running.pop(0)
+            *steps, (last, values) = reports(self.data, self.problem, self.evaluations, known)
+            for step, on_the_way in steps:
+                self.client.attach_data(index, dict(on_the_way), progression=step)
+            self.client.complete_trial(index, dict(values), progression=last)
+            self.evaluations += 1
 
     def drop(self) -> None:
         while self.running:
             self.client.mark_trial_failed(self.running.pop(0))
 
     def best(self) -> Any:
-        if len(self.problem.objectives) > 1:
+        if self.data == "batch_trials":
+            return None  # Ax's Client names the best of single trials only
+        if self.problem.has_several_objectives:
             return self.client.get_pareto_frontier()
         return self.client.get_best_parameterization()
 
@@ -116,14 +171,40 @@ def _database(path: Path) -> Any:
     return StorageConfig(url=url)
 
 
-def _ax_parameter(name: str, parameter: Parameter) -> Any:
-    from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+def _attach(experiment: Any, parameterizations: list[dict[str, Any]]) -> tuple[list[str], int]:
+    """A trial with these arms, a batch trial with weights if there are several: the names of the arms, and its index."""
+    if len(parameterizations) == 1:
+        arms, index = experiment.attach_trial(parameterizations=parameterizations)
+        return list(arms), index
+    from ax.core.arm import Arm
+    from ax.core.generator_run import GeneratorRun
 
+    trial = experiment.new_batch_trial()
+    run = GeneratorRun([Arm(each) for each in parameterizations], weights=list(WEIGHTS[: len(parameterizations)]))
+    trial.add_generator_run(run)
+    trial.mark_running(no_runner_required=True)
+    return [arm.name for arm in trial.arms], trial.index
+
+
+def _dependents(branches: Mapping[Value, Sequence[int]]) -> dict[Value, list[str]] | None:
+    """Names of the parameters that are there with each value of a choice only; None of a parameter without any."""
+    return {value: [f"x{i}" for i in places] for value, places in branches.items()} or None
+
+
+def _ax_parameter(name: str, parameter: Parameter | Derived, dependents: dict[Value, list[str]] | None = None) -> Any:
+    from ax.api.configs import ChoiceParameterConfig, DerivedParameterConfig, RangeParameterConfig
+
+    if isinstance(parameter, Derived):
+        return DerivedParameterConfig(name=name, parameter_type="float", expression_str=_sum(parameter.weights))
     if isinstance(parameter, Choice):
         kind = {bool: "bool", int: "int", float: "float", str: "str"}[type(parameter.values[0])]
         values = cast("Any", list(parameter.values))
         return ChoiceParameterConfig(
-            name=name, values=values, parameter_type=cast("Any", kind), is_ordered=parameter.ordered
+            name=name,
+            values=values,
+            parameter_type=cast("Any", kind),
+            is_ordered=parameter.ordered,
+            dependent_parameters=dependents,
         )
     kind = "float" if isinstance(parameter, Float) else "int"
     bounds = (parameter.low, parameter.high)
@@ -131,36 +212,79 @@ def _ax_parameter(name: str, parameter: Parameter) -> Any:
     return RangeParameterConfig(name=name, parameter_type=cast("Any", kind), bounds=bounds, scaling=scaling)
 
 
+def _sum(weights: Mapping[int, float]) -> str:
+    return " + ".join(f"{weight!r} * x{i}" for i, weight in weights.items())
+
+
 def _ax_constraint(constraint: AtMost) -> str:
-    terms = " + ".join(f"{weight!r} * x{i}" for i, weight in constraint.weights.items())
-    return f"{terms} <= {constraint.bound!r}"
+    return f"{_sum(constraint.weights)} <= {constraint.bound!r}"
+
+
+def _add_equations(search_space: Any, equations: Sequence[Equal]) -> None:
+    """Linear equations, which Ax's Client does not take: its search space does."""
+    if not equations:
+        return
+    from ax.core.parameter_constraint import ParameterConstraint
+
+    more = [ParameterConstraint(equality=f"{_sum(each.weights)} == {each.bound!r}") for each in equations]
+    search_space.set_parameter_constraints([*search_space.parameter_constraints, *more])
+
+
+def _ax_objective(problem: Problem) -> str:
+    if problem.weights is None:
+        return ", ".join(f"-{name}" for name in problem.objectives)
+    terms = zip(problem.weights, problem.objectives, strict=True)
+    return " + ".join(f"{-weight!r} * {name}" for weight, name in terms)
 
 
 def _ax_outcomes(problem: Problem) -> list[str]:
     """Constraints on outcomes, and with several objectives their thresholds."""
     thresholds = zip(problem.objectives, problem.reference_point or (), strict=False)
-    return [*(f"{name} >= 0" for name in problem.constraints), *(f"{name} <= {value!r}" for name, value in thresholds)]
+    bounds = {name: f"{problem.relative[name]!r} * baseline" for name in problem.relative}
+    return [
+        *(f"{name} >= {bounds.get(name, '0')}" for name in problem.constraints),
+        *(f"{name} <= {value!r}" for name, value in thresholds),
+    ]
 
 
-def _of_kind(parameter: Parameter, value: Any) -> Any:
-    return float(value) if isinstance(parameter, Float) else value
+def _of_kind(parameter: Parameter | Derived, value: Any) -> Any:
+    return float(value) if isinstance(parameter, Float | Derived) and value is not None else value
 
 
-def _data(cls: Any, rows: Sequence[tuple[int, str, str, float]]) -> Any:
+@dataclass(frozen=True)
+class _Row:
+    """A line of Ax's data; ``step`` is None, and ``sem`` NaN, where there is none."""
+
+    trial_index: int
+    arm_name: str
+    metric_name: str
+    mean: float
+    sem: float
+    step: int | None
+
+
+def _rows(index: int, arm_name: str, told: Sequence[Report]) -> list[_Row]:
+    return [
+        _Row(index, arm_name, name, *(value if isinstance(value, tuple) else (value, float("nan"))), step)
+        for step, values in told
+        for name, value in values.items()
+    ]
+
+
+def _data(cls: Any, rows: Sequence[_Row]) -> Any:
     import pandas as pd
 
-    return cls(
-        df=pd.DataFrame(
-            {
-                "trial_index": [row[0] for row in rows],
-                "arm_name": [row[1] for row in rows],
-                "metric_name": [row[2] for row in rows],
-                "metric_signature": [row[2] for row in rows],
-                "mean": [float(row[3]) for row in rows],
-                "sem": float("nan"),
-            }
-        )
-    )
+    columns: dict[str, Any] = {
+        "trial_index": [row.trial_index for row in rows],
+        "arm_name": [row.arm_name for row in rows],
+        "metric_name": [row.metric_name for row in rows],
+        "metric_signature": [row.metric_name for row in rows],
+        "mean": [float(row.mean) for row in rows],
+        "sem": [row.sem for row in rows],
+    }
+    if any(row.step is not None for row in rows):
+        columns["step"] = [row.step for row in rows]
+    return cls(df=pd.DataFrame(columns))
 
 
 class AxRandomContestant(AxContestant):

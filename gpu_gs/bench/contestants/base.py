@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gpu_gs.bench.cases import DataKind
 from gpu_gs.bench.environments import Environment
 from gpu_gs.bench.problems import Problem
 from gpu_gs.bench.spaces import Choice, Float, Point
+from gpu_gs.bench.words import DATA_WORDS
 
 Outcomes = Mapping[str, float]
 """The observed values of all metrics of a point, by name."""
@@ -19,7 +21,11 @@ BEYOND_A_BOX: dict[str, Callable[[Problem], bool]] = {
     "log scales": lambda problem: any(not isinstance(p, Choice) and p.log for p in problem.space.parameters),
     "linear constraints": lambda problem: bool(problem.space.constraints),
     "outcome constraints": lambda problem: bool(problem.constraints),
-    "several objectives": lambda problem: len(problem.objectives) > 1,
+    "constraints relative to a status quo": lambda problem: problem.status_quo is not None,
+    "several objectives": lambda problem: problem.has_several_objectives,
+    "a scalarized objective": lambda problem: problem.weights is not None,
+    "dependent parameters": lambda problem: bool(problem.space.branches),
+    "derived parameters": lambda problem: bool(problem.space.derived),
 }
 """What a problem can have besides one objective over floats in a box."""
 
@@ -70,6 +76,14 @@ class Contestant(ABC):
             NotImplementedError: The optimizer stores nothing.
         """
         raise NotImplementedError(f"{type(self).__name__} stores nothing")
+
+    def report(self, data: DataKind) -> None:
+        """Has all evaluations from the start on reported as this kind of data.
+
+        Raises:
+            NotImplementedError: The optimizer is told one value of each metric, and no more.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no {DATA_WORDS[data]}")
 
     def drop(self) -> None:
         """Gives all points that have no outcomes yet up."""

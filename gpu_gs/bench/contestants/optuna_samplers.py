@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from gpu_gs.bench.contestants.base import BEYOND_A_BOX, Contestant, Entry, Outcomes
+from gpu_gs.bench.contestants.base import Contestant, Entry, Outcomes
 from gpu_gs.bench.environments import Environment
 from gpu_gs.bench.problems import Problem
 from gpu_gs.bench.spaces import Choice, Float, Parameter, Point
@@ -17,7 +17,7 @@ from gpu_gs.bench.spaces import Choice, Float, Parameter, Point
 class OptunaContestant(Contestant):
     """A study with one of Optuna's samplers, asked and told."""
 
-    takes = frozenset(BEYOND_A_BOX) - {"linear constraints"}
+    takes = frozenset({"integers or choices", "log scales", "outcome constraints", "several objectives"})
 
     @abstractmethod
     def sampler(self, seed: int, startup: int) -> Any:

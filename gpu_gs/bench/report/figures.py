@@ -90,7 +90,7 @@ def speedups(book: Book) -> Figure | None:
     found: list[tuple[str, list[Row]]] = []
     for machine, result in _latency(book):
         rows = [row for row in result["rows"] if is_ours(row["contestant"]) and row.get("against")]
-        for title, is_plain in (("One candidate", True), ("Batches, pending, stored", False)):
+        for title, is_plain in (("One candidate", True), ("Batches, pending, stored, other data", False)):
             if of_kind := [row for row in rows if (not unusual(row)) == is_plain]:
                 found.append((book.titled(title, machine), of_kind))
     if not found:

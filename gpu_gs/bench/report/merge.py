@@ -216,9 +216,9 @@ def _nothing(folder: Path) -> str:
     return f"report: {folder}: holds no result of gpu-gs bench ({allowed})"
 
 
-def how(row: Mapping[str, Any]) -> tuple[int, int, bool]:
-    """How is asked: candidates at once, other trials pending, whether trials are stored."""
-    return row.get("batch", 1), row.get("pending", 0), row.get("storage", False)
+def how(row: Mapping[str, Any]) -> tuple[int, int, bool, str]:
+    """How is asked: candidates at once, other trials pending, whether trials are stored, what is told."""
+    return row.get("batch", 1), row.get("pending", 0), row.get("storage", False), row.get("data", "")
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

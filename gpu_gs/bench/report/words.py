@@ -29,5 +29,5 @@ def size_words(row: Row) -> str:
 
 
 def unusual(row: Row) -> str:
-    """What is unusual about the asks, behind a comma; empty for one candidate and nothing pending."""
+    """What is unusual about the asks, behind commas; empty where nothing is."""
     return "".join(f", {each}" for each in words.unusual(row))
