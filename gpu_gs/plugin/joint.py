@@ -2,8 +2,8 @@
 
 ``LogEI`` and ``LogNEI`` mean here what they mean for one outcome: incumbents and fronts from posterior means, or averaged
 over joint draws of the latent values. Where no observed point satisfies the outcome constraints there is nothing to
-improve on, and the probability of feasibility alone is maximized (``LogPF``). So does stock Ax, but there observed values
-decide instead of posterior means, and objective thresholds count as constraints.
+improve on, and the probability of feasibility alone is maximized (``LogPF``); given objective thresholds count as
+constraints there. So does stock Ax, but observed values decide there instead of posterior means.
 """
 
 import math
@@ -70,6 +70,11 @@ class JointAcquisition(ClosedFormAcquisition):
         self._reference = self._reference_point(torch_opt_config)
         if self._reference is not None:
             self._objective_thresholds = self._reference
+        self._lower, self._upper = self._bounds_of_feasibility(torch_opt_config)  # shape of each: (p,)
+        feasible = within(self._observed, self._lower, self._upper) & self._eligible
+        self._nothing_feasible = bool((self._lower > -math.inf).any() | (self._upper < math.inf).any()) and not bool(
+            feasible.any()
+        )
         self._with_draws = self._wants_draws()
         self.label = self._label()
         pending = torch_opt_config.pending_observations
@@ -107,6 +112,16 @@ class JointAcquisition(ClosedFormAcquisition):
         """Whether values of the forms satisfy the outcome constraints. shape: (p, *) -> (*)"""
         return within(values[self._forms.objectives :], self._forms.lower, self._forms.upper)
 
+    def _bounds_of_feasibility(self, torch_opt_config: TorchOptConfig) -> tuple[Tensor, Tensor]:
+        """Bounds of all forms: objectives have their given thresholds below, the others their constraints."""
+        o, forms = self._forms.objectives, self._forms
+        thresholds = torch.full_like(self._observed[:o, 0], -math.inf)
+        given = torch_opt_config.objective_thresholds if o > 1 else None
+        if given is not None:
+            thresholds = torch.where(given.isnan(), thresholds, given.to(thresholds))
+        lower = torch.cat([thresholds, forms.lower.to(thresholds)])
+        return lower, torch.cat([torch.full_like(thresholds, math.inf), forms.upper.to(thresholds)])
+
     def _reference_point(self, torch_opt_config: TorchOptConfig) -> Tensor | None:
         """The objective thresholds, those that are not given inferred as in Ax; None if there are none."""
         o = self._forms.objectives
@@ -131,7 +146,7 @@ class JointAcquisition(ClosedFormAcquisition):
 
     def _label(self) -> str:
         constrained = len(self._forms.lower) > 0
-        if constrained and not bool(self._valid.any()):
+        if self._nothing_feasible:
             return "LogPF"
         name = "EI" if self._forms.objectives == 1 else "EHVI"
         return f"{'constrained ' if constrained else ''}Log{'N' if self._with_draws else ''}{name}"
@@ -142,7 +157,8 @@ class JointAcquisition(ClosedFormAcquisition):
         feasibility = [Feasibility(forms.lower, forms.upper, bounded)] if len(forms.lower) else []
         count = DRAWS if forms.objectives == 1 else FRONT_DRAWS
         if self.label == "LogPF":
-            return Joint(self._states, forms.matrix, feasibility, count)
+            every = Feasibility(self._lower, self._upper, slice(0, len(forms.matrix)))
+            return Joint(self._states, forms.matrix, [every], count)
         states, values = self._states, self._observed.unsqueeze(-1)  # shape: (p, n, 1)
         if self._with_draws:
             states, values = self._drawn(count, seed)
@@ -178,9 +194,8 @@ class JointAcquisition(ClosedFormAcquisition):
         """The best points known: of the highest objective, of the front, or the least infeasible ones."""
         values, o = self._observed[: self._forms.objectives], self._forms.objectives
         if self.label == "LogPF":
-            bounded = self._observed[o:]
-            lower, upper = self._forms.lower.unsqueeze(-1), self._forms.upper.unsqueeze(-1)
-            excess = torch.maximum(lower - bounded, bounded - upper).clamp_min(0).sum(0)
+            lower, upper = self._lower.unsqueeze(-1), self._upper.unsqueeze(-1)
+            excess = torch.maximum(lower - self._observed, self._observed - upper).clamp_min(0).sum(0)
             return self._X[excess.topk(min(ANCHORS, len(excess)), largest=False).indices]
         valid = self._valid.nonzero().squeeze(-1)
         values = values[:, valid]
@@ -192,12 +207,12 @@ class JointAcquisition(ClosedFormAcquisition):
         return self._X[valid[by_first[spread]]]
 
     def _sure_starts(self) -> Tensor | None:
-        """The best points known, where there are outcome constraints.
+        """The best points known, where there are outcome constraints, or thresholds that nothing attains.
 
         The optimum often lies where a constraint becomes active, and what improves there is a wedge so narrow that no raw
         sample falls into it, beside points whose values are worse than those of regions that are merely unknown.
         """
-        return self._anchors() if len(self._forms.lower) else None
+        return self._anchors() if len(self._forms.lower) or self._nothing_feasible else None
 
 
 def models_of(model: Model, outcomes: Sequence[int]) -> list[tuple[Any, range]]:
