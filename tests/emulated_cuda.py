@@ -41,11 +41,10 @@ BACKEND = "emulated"
 DEVICE = f"{BACKEND}:0"
 
 PACKAGE = str(Path(__file__).resolve().parent.parent / "gpu_gs")
-NO_PLACE = (str(Path(torch.__file__).parent), __file__)
+NO_PLACE = (str(Path(torch.__file__).parent), __file__, str(Path(PACKAGE) / "transfer.py"))
 
 ALWAYS = {
     aten._local_scalar_dense: "number read back",
-    aten.equal: "compared",
     aten._linalg_check_errors: "errors looked for",
     aten.is_nonzero: "number read back",
     aten.nonzero: "shape from values",
@@ -165,7 +164,7 @@ class EmulatedCuda(TorchDispatchMode):
         any_there = any(isinstance(tensor, DeviceTensor) for tensor in tensors)
         target = kwargs.get("device")
         there = any_there if target is None else torch.device(target).type == BACKEND
-        if there and target is not None or any_there and target is not None:
+        if target is not None and (there or any_there):
             kwargs["device"] = torch.device("cpu")
         if any_there or there:
             self._look_at(function.overloadpacket, args, kwargs, tensors, any_there, there)
@@ -191,7 +190,10 @@ class EmulatedCuda(TorchDispatchMode):
     def _look_at(
         self, operation: Any, args: Any, kwargs: Any, tensors: list[Tensor], any_there: bool, there: bool
     ) -> None:
-        if operation in ALWAYS:
+        if operation is aten.equal:
+            if args[0].shape == args[1].shape and args[0].numel() > 0:  # else torch knows without looking
+                self._wait("compared")
+        elif operation in ALWAYS:
             self._wait(ALWAYS[operation])
         elif operation is aten.repeat_interleave:
             if kwargs.get("output_size") is None:
@@ -199,7 +201,7 @@ class EmulatedCuda(TorchDispatchMode):
         elif operation is aten._to_copy:
             if not there:
                 self._wait("tensor read back")
-            elif not any_there and not (kwargs.get("non_blocking") and _is_pinned(args[0])):
+            elif not any_there and args[0].numel() and not (kwargs.get("non_blocking") and _is_pinned(args[0])):
                 self._wait("brought there")
         elif operation is aten.copy_:
             to, source = args[:2]
@@ -240,7 +242,7 @@ class EmulatedCuda(TorchDispatchMode):
             place = f"{Path(file).parent.name}/{Path(file).name}:{frame.f_lineno} {frame.f_code.co_name}"
             if not line and not file.startswith(NO_PLACE):
                 line = place
-            if file.startswith(PACKAGE):
+            if file.startswith(PACKAGE) and not file.endswith("transfer.py"):
                 ours = place
             frame = frame.f_back
         self.waits.append(Wait(kind, ours, line))

@@ -40,6 +40,7 @@ from gpu_gs.plugin.observations import FastExperimentData, LazyExperimentData, o
 from gpu_gs.plugin.sums import for_outcomes, has_sums, with_whole_sums
 from gpu_gs.plugin.transforms import encode, reasons_against_transforms, transformed_outcomes
 from gpu_gs.telemetry import stage
+from gpu_gs.transfer import to_device
 
 
 class WarmTorchAdapter(TorchAdapter):
@@ -389,6 +390,10 @@ class WarmTorchAdapter(TorchAdapter):
                 )
         finally:
             generator._suppress_best_point = False
+
+    def _array_to_tensor(self, array: FloatArray | list[float]) -> torch.Tensor:
+        """See ``TorchAdapter._array_to_tensor``; the host remembers what it brings to a device."""
+        return to_device(torch.as_tensor(array, dtype=torch.double), self.device)
 
     def is_tried(self, X: FloatArray) -> Any:
         """Which points, as the model sees them, are arms that Ax would take for repetitions.
