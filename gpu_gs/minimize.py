@@ -36,7 +36,7 @@ DENSE_UP_TO = 50
 HISTORY = 10
 FIRST_LOOK, LOOKS_FURTHER_APART = 4, 3
 """Where rows stand still instead of leaving, the host looks after so many turns first whether all are done, and each time
-after so many times as many. Of t turns that were needed it makes 3 t at the most, and looks log3(t / 4) + 1 times.
+after so many times as many. Where t turns were needed it makes max(4, 3 t) at the most, and looks about log3(t) times.
 
 A choice, not measured: 4 evaluations are the median of a warm fit."""
 
