@@ -192,6 +192,10 @@ class BatchedAcquisition(Acquisition):
                 return torch.zeros(len(X), dtype=torch.bool, device=X.device)
             return torch.as_tensor(ask.is_tried(X.cpu().numpy()), device=X.device)
 
+        def rounded(X: Tensor) -> Tensor:
+            assert rounding_func is not None
+            return rounding_func(on_host(X))
+
         memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
         candidates: list[Tensor] = []
@@ -214,7 +218,7 @@ class BatchedAcquisition(Acquisition):
                 one_hot=one_hot,
                 fixed=fixed or None,
                 anchors=self._anchors(),
-                post_process=None if rounding_func is None else lambda X: rounding_func(on_host(X)),
+                post_process=None if rounding_func is None else rounded,
                 avoid=self._tried() if unique else None,
                 also_avoid=is_tried,
                 scored=None if own_samples else self._scored(lower, upper, discrete, one_hot, fixed, memory_mb, linear),

@@ -25,9 +25,9 @@ def asks(rows: int, count: int) -> list[dict[str, Any]]:
     there = Decision(device=DEVICE, dtype="float64", threads=1, reasons=())
     found = []
     with (
-        mock.patch("gpu_gs.plugin.node.decide", lambda *_, **__: there),
-        mock.patch("gpu_gs.plugin.node._synchronize", lambda _: torch.cuda.synchronize),
         EmulatedCuda() as cuda,
+        mock.patch("gpu_gs.plugin.node.decide", return_value=there),
+        mock.patch("gpu_gs.plugin.node._synchronize", return_value=torch.cuda.synchronize),
     ):
         client = make_client(GPUGenerationStrategy.from_config("fast", seed=0))
         for x, y in torch.rand(rows, 2, generator=torch.Generator().manual_seed(0)).tolist():
