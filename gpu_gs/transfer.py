@@ -8,7 +8,7 @@ the host goes on.
 On the CPU nothing is brought anywhere: ``to_device``, ``on_host`` and ``read`` return what they were given.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 CHEAP_ON = ("cpu",)
 """Kinds of device whose numbers the host may look at for nothing. Empty, and the CPU goes the way of a GPU: for tests."""
 
-_REMEMBERED = WeakTensorKeyDictionary()
+_REMEMBERED: MutableMapping[Tensor, tuple[Tensor, int]] = WeakTensorKeyDictionary()
 """Tensors of a device, each with its values on the host and the count of changes in place at which it had them."""
 
 

@@ -12,7 +12,9 @@ those that ``torch.cuda.set_sync_debug_mode`` knows too:
 - a tensor of the host that is brought there from pageable memory, as by ``torch.tensor(..., device=...)``, by
   ``new_tensor``, or by an index that is a list.
 
-Operands on two devices raise an error, as on a GPU, unless the one on the CPU is a number.
+Operands on two devices raise an error, as on a GPU, unless the one on the CPU is a number. A number that is put where a
+mask is true counts although torch need not wait for it on CUDA; one that is put into a single element does not, although
+torch waits.
 
 What it cannot see: where a library under torch waits by itself (cuSOLVER, MAGMA, the allocator when it frees memory, a
 full queue of launches), operations of which torch's documentation does not say that they wait, and all times. And the
@@ -57,7 +59,6 @@ ALWAYS = {
     aten.unique_dim_consecutive: "shape from values",
     aten.bincount: "shape from values",
 }
-COPIES = (aten._to_copy, aten.copy_)
 INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index)
 
 
@@ -220,19 +221,16 @@ class EmulatedCuda(TorchDispatchMode):
                 raise RuntimeError(f"Expected all tensors to be on the same device: {operation}")
 
     def _index(self, args: Any) -> None:
-        """An index that is a mask is turned into places; one on the host, and a value there, are copied."""
+        """An index that is a mask is turned into places; one on the host, and a number that is put there, are copied."""
         indices = [index for index in args[1] if index is not None]
         value = args[2] if len(args) > 2 else None
-        on_host = value is not None and not isinstance(value, DeviceTensor)
         masks = [index for index in indices if index.dtype in (torch.bool, torch.uint8)]
-        if len(masks) == len(indices) == 1 and on_host and value is not None and value.numel() == 1:
-            return  # torch turns it into masked_fill
         for index in indices:
             if not isinstance(index, DeviceTensor):
                 self._wait("brought there")
         for _ in masks:
             self._wait("shape from values")
-        if on_host:
+        if value is not None and not masks and (value.dim() == 0 or not isinstance(value, DeviceTensor)):
             self._wait("brought there")
 
     def _wait(self, kind: str) -> None:
@@ -247,9 +245,6 @@ class EmulatedCuda(TorchDispatchMode):
                 ours = place
             frame = frame.f_back
         self.waits.append(Wait(kind, ours, line))
-
-
-_PINNED: set[int] = set()
 
 
 def _is_pinned(tensor: Tensor) -> bool:

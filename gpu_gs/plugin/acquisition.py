@@ -194,7 +194,7 @@ class BatchedAcquisition(Acquisition):
 
         def rounded(X: Tensor) -> Tensor:
             assert rounding_func is not None
-            return rounding_func(on_host(X))
+            return to_device(rounding_func(on_host(X)), X.device)
 
         memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
