@@ -13,8 +13,8 @@ those that ``torch.cuda.set_sync_debug_mode`` knows too:
   ``new_tensor``, or by an index that is a list.
 
 Operands on two devices raise an error, as on a GPU, unless the one on the CPU is a number. A number that is put where a
-mask is true counts although torch need not wait for it on CUDA; one that is put into a single element does not, although
-torch waits.
+mask is true counts although torch need not wait for it on CUDA; one that is put into a single element or at indices does
+not, although torch waits: here it cannot be told from a tensor of one element.
 
 What it cannot see: where a library under torch waits by itself (cuSOLVER, MAGMA, the allocator when it frees memory, a
 full queue of launches), operations of which torch's documentation does not say that they wait, and all times. And the
@@ -221,7 +221,7 @@ class EmulatedCuda(TorchDispatchMode):
                 raise RuntimeError(f"Expected all tensors to be on the same device: {operation}")
 
     def _index(self, args: Any) -> None:
-        """An index that is a mask is turned into places; one on the host, and a number that is put there, are copied."""
+        """An index that is a mask is turned into places; one on the host, and a value there, are copied."""
         indices = [index for index in args[1] if index is not None]
         value = args[2] if len(args) > 2 else None
         masks = [index for index in indices if index.dtype in (torch.bool, torch.uint8)]
@@ -230,7 +230,7 @@ class EmulatedCuda(TorchDispatchMode):
                 self._wait("brought there")
         for _ in masks:
             self._wait("shape from values")
-        if value is not None and not masks and (value.dim() == 0 or not isinstance(value, DeviceTensor)):
+        if value is not None and not isinstance(value, DeviceTensor):
             self._wait("brought there")
 
     def _wait(self, kind: str) -> None:
