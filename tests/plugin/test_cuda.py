@@ -20,7 +20,7 @@ HANDFUL = 12
 LOOKS = {"kept": 3, "warm": 5}
 """Of those, the looks of minimizers whether they are done, at the most: 3 in 72 iterations, 2 in 30."""
 
-ELSEWHERE = {"kept": 7, "warm": 8}
+ELSEWHERE = {"kept": 7, "warm": 7}
 """And all others: the factorization, the share of noise, the candidate before and after rounding, its prediction; of kept
 hyperparameters whether the old rows are the same and the newest surprise, of fitted ones what the fit found, and their
 raw values."""
