@@ -3,7 +3,7 @@
 application  cli, run/, bench/
 plug-in      plugin/
 optimize/  >  acquisition/  >  gp/
-ground       config, device, telemetry, minimize, working_set, errors, rng
+ground       config, device, telemetry, minimize, working_set, transfer, errors, rng
 """
 
 import ast
@@ -25,7 +25,7 @@ LAYERS = {
     "optimize": 3,
     "acquisition": 2,
     "gp": 1,
-    **dict.fromkeys(("config", "device", "telemetry", "minimize", "working_set", "errors", "rng"), 0),
+    **dict.fromkeys(("config", "device", "telemetry", "minimize", "working_set", "transfer", "errors", "rng"), 0),
 }
 """Every part of the package and its layer; a part that is not here fails the test below."""
 
@@ -105,7 +105,7 @@ def test_below_the_plugin_no_module_names_ax(name):
     assert not named, f"gpu_gs.{name} imports {sorted(named)}"
 
 
-@pytest.mark.parametrize("part", ["gp", "acquisition", "optimize", "minimize", "working_set"])
+@pytest.mark.parametrize("part", ["gp", "acquisition", "optimize", "minimize", "working_set", "transfer"])
 def test_the_numerical_layers_load_without_ax(part):
     names = [name for name in MODULES if name.partition(".")[0] == part]
     assert names

@@ -13,6 +13,7 @@ from torch import Tensor
 from gpu_gs.gp.draws import given_value
 from gpu_gs.gp.posterior import PosteriorState
 from gpu_gs.gp.predictor import Predictor
+from gpu_gs.transfer import looking_is_cheap
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 ROOT_HALF = math.sqrt(0.5)
@@ -36,7 +37,7 @@ def log_h_and_ratios(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     phi_ratio = h_over_phi.reciprocal_()
     Phi_ratio = t.mul_(phi_ratio)
     inside = inner == u
-    if u.is_cuda:  # looking costs more there than computing
+    if not looking_is_cheap(u):
         pairs = zip((log_h, Phi_ratio, phi_ratio), _far(u), strict=True)
         log_h, Phi_ratio, phi_ratio = (torch.where(inside, near, far) for near, far in pairs)
     elif not bool(inside.all()):

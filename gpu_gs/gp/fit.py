@@ -25,6 +25,7 @@ from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel
 from gpu_gs.gp.likelihood import MarginalLikelihood
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.minimize import minimize, projected_gradient_norm
+from gpu_gs.transfer import looking_is_cheap, on_host, read, to_device
 
 Hyperparameters = Mapping[str, Any]
 Objective = MarginalLikelihood | KernelLikelihood
@@ -107,15 +108,23 @@ class FitResult:
 
 def export_hyperparameters(model: Any) -> dict[str, Any]:
     """The free parameters of a model as nested lists, exact and ready for JSON."""
-    return {
-        name: parameter.detach().cpu().tolist()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    own = _free_parameters(model)
+    return {name: value.tolist() for name, value in zip(own, read(own.values()), strict=True)}
+
+
+def copied_hyperparameters(model: Any) -> dict[str, Tensor]:
+    """The free parameters of a model as copies on its device, for ``load_hyperparameters``."""
+    return {name: parameter.clone() for name, parameter in _free_parameters(model).items()}
+
+
+def _free_parameters(model: Any) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def load_hyperparameters(model: Any, values: Hyperparameters) -> list[str]:
-    """Gives a model the parameters that ``export_hyperparameters`` returned.
+    """Gives a model the parameters that ``export_hyperparameters`` or ``copied_hyperparameters`` returned.
+
+    Copies come from such a model, so on a device nobody looks whether they are finite and within bounds.
 
     Returns:
         What is wrong with them; the model is then unchanged. Empty: loaded.
@@ -124,22 +133,34 @@ def load_hyperparameters(model: Any, values: Hyperparameters) -> list[str]:
     if set(own) != set(values):
         return [f"they are of another model ({', '.join(sorted(set(own) ^ set(values)))})"]
     loaded: dict[str, Tensor] = {}
+    given = {
+        name: value if isinstance(value := values[name], Tensor) else torch.tensor(value, dtype=parameter.dtype)
+        for name, parameter in own.items()
+    }
     for name, parameter in own.items():
-        value = torch.tensor(values[name], dtype=parameter.dtype, device=parameter.device)
+        value = given[name]
         if value.shape != parameter.shape:
             return [f"{name} has shape {tuple(value.shape)}, not {tuple(parameter.shape)}"]
-        if not bool(value.isfinite().all()):
+        if looking_is_cheap(value) and not bool(value.isfinite().all()):
             return [f"{name} is not finite"]
-        loaded[name] = value
+        loaded[name] = to_device(value, parameter.device)
     for name, constraint in model.named_constraints():
         raw = name.removesuffix("_constraint")
-        if raw in loaded and not constraint.check_raw(loaded[raw]):
+        if raw in loaded and looking_is_cheap(given[raw]) and not _allows(constraint, given[raw], loaded[raw]):
             return [f"{raw} violates its bounds"]
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(loaded[name])
     model._clear_cache()  # GPyTorch itself does so at a change of mode only
     return []
+
+
+def _allows(constraint: Any, value: Tensor, there: Tensor) -> bool:
+    """Whether a constraint allows a raw value, given on the host and on the device of the constraint."""
+    if looking_is_cheap(there) or constraint.enforced:
+        return bool(constraint.check_raw(there))
+    lower, upper = on_host(constraint.lower_bound), on_host(constraint.upper_bound)
+    return bool(((value >= lower) & (value <= upper)).all())
 
 
 def fit(
@@ -169,7 +190,7 @@ def fit(
     options = options or FitOptions()
     mll_class = mll_class or ExactMarginalLogLikelihood
     method, against = _method(model, mll_class, mll_options)
-    default = export_hyperparameters(model)
+    default = copied_hyperparameters(model)
     named: dict[str, Hyperparameters] = {"default": default} if warm is None else {"warm": warm, "default": default}
     attempts = [(method, name, [name]) for name in named]
     if cold_seed is not None and warm is not None and method != "autograd":
@@ -302,7 +323,7 @@ def unpack(text: str, theta: Tensor) -> Tensor | None:
     R[:, row, column] = torch.tensor(np.frombuffer(numbers, "<f2", m * entries, 4 * m * p).astype("f8").reshape(m, -1))
     C = D.unsqueeze(-1) * R
     H = C @ C.mT
-    return H.to(theta) if bool(H.isfinite().all()) else None
+    return to_device(H.to(theta.dtype), theta.device) if bool(H.isfinite().all()) else None
 
 
 def _random_starts(objective: Objective, seed: int) -> list[tuple[str, Tensor]]:
@@ -311,7 +332,8 @@ def _random_starts(objective: Objective, seed: int) -> list[tuple[str, Tensor]]:
         return []
     theta = objective.read()  # shape: (m, p)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same starts on every device
-    steps = torch.randn(RANDOM_STARTS, *theta.shape, generator=generator, dtype=torch.double).to(theta)
+    steps = torch.randn(RANDOM_STARTS, *theta.shape, generator=generator, dtype=torch.double)
+    steps = to_device(steps.to(theta.dtype), theta.device)
     return [("random", theta + SPREAD * step) for step in steps]
 
 
@@ -343,26 +365,39 @@ def _maximize(
         first_step=first_step,
         H0=unpack(curvature, starts[0][1]) if S == 1 else None,
     )
-    values = result.value.reshape(S, m)
+    x, value, gradient, converged, curved, lower_here, upper_here, *H = read(
+        tensor
+        for tensor in (
+            result.x,
+            result.value,
+            result.gradient,
+            result.converged,
+            result.curved,
+            lower,
+            upper,
+            result.inverse_hessian,
+        )
+        if tensor is not None
+    )  # all that follows is on the host
+    values = value.reshape(S, m)
     best = values.amin(0)
     # The first start within the tolerance of the best, lest a rounding decide between basins that are the same.
     good_enough = values <= best + 2 * WARM_VALUE_TOLERANCE / n
-    chosen = good_enough.to(torch.int8).argmax(0) * m + torch.arange(m, device=lower.device)  # shape: (m,)
+    chosen = good_enough.to(torch.int8).argmax(0) * m + torch.arange(m)  # shape: (m,)
     if not bool(best.isfinite().all()):
         return _Found(None, result.evaluations)
-    x, gradient = result.x[chosen], result.gradient[chosen]
-    objective.write(x)
-    H = result.inverse_hessian
+    x, gradient = x[chosen], gradient[chosen]
+    objective.write(to_device(x, lower.device))
     lengthscales = objective.slices.get("lengthscale", slice(0))
-    at_bound = x[:, lengthscales] <= lower[lengthscales] + 1e-6  # of their logarithms
+    at_bound = x[:, lengthscales] <= lower_here[lengthscales] + 1e-6  # of their logarithms
     return _Found(
         winners=[starts[row // m][0] for row in chosen.tolist()],
         evaluations=result.evaluations,
-        value=-float(result.value[chosen].sum()),
-        gradient_norm=float(projected_gradient_norm(x, gradient, lower, upper).max()),
-        converged=bool(result.converged[chosen].all()),
+        value=-float(value[chosen].sum()),
+        gradient_norm=float(projected_gradient_norm(x, gradient, lower_here, upper_here).max()),
+        converged=bool(converged[chosen].all()),
         at_bound=bool(at_bound.any()),
-        curvature="" if H is None or not bool(result.curved[chosen].all()) else pack(H[chosen]),
+        curvature=pack(H[0][chosen]) if H and bool(curved[chosen].all()) else "",
     )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from gpu_gs.gp.likelihood import LOG_2PI
 from gpu_gs.gp.parts import LARGEST, SMALLEST
 from gpu_gs.gp.posterior import cholesky
+from gpu_gs.transfer import looking_is_cheap
 
 
 def reasons_against_kernel_likelihood(model: Any) -> list[str]:
@@ -160,7 +161,7 @@ class KernelLikelihood:
         value, failed = value.reshape(self.rows, -1).sum(-1), failed.reshape(self.rows, -1).any(-1)
         bad = failed | ~value.isfinite()
         gradient = torch.cat(columns, dim=-1) / self.n
-        return value.where(~bad, value.new_tensor(-math.inf)), gradient.where(~bad.unsqueeze(-1), 0.0)
+        return torch.where(bad, -math.inf, value), gradient.where(~bad.unsqueeze(-1), 0.0)
 
     def _prior(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Covariance without noise, noise variances, mean and log priors, with their graphs.
@@ -199,7 +200,7 @@ def _density(K: Tensor, noise: Tensor, mean: Tensor, y: Tensor) -> tuple[Tensor,
     S.diagonal(dim1=-2, dim2=-1).add_(noise)
     L, info = torch.linalg.cholesky_ex(S)
     failed = info > 0
-    if bool(failed.any()):  # rare: a host synchronization on CUDA
+    if not looking_is_cheap(failed) or bool(failed.any()):  # rare
         L = torch.where(failed[..., None, None], torch.eye(n, dtype=L.dtype, device=L.device), L)
     r = (y - mean).unsqueeze(-1)
     a = torch.cholesky_solve(r, L)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gpu_gs.gp.covariance import covariance_and_weight, squared_distances
 from gpu_gs.gp.parts import Block, Parts, blocks, take_apart
+from gpu_gs.transfer import looking_is_cheap, to_device
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -67,7 +68,8 @@ class MarginalLikelihood:
         for block in self.blocks:
             lower += [math.log(block.lower) if block.log else block.lower] * block.width
             upper += [math.log(block.upper) if block.log else block.upper] * block.width
-        return self.X.new_tensor(lower), self.X.new_tensor(upper)
+        both = to_device(torch.tensor([lower, upper], dtype=self.X.dtype), self.X.device)
+        return both[0], both[1]
 
     def read(self) -> Tensor:
         """theta as the model has it now. shape: (m, p)"""
@@ -82,9 +84,16 @@ class MarginalLikelihood:
         for block in self.blocks:
             value = theta[:, self.slices[block.name]]
             value = value.exp().clamp(block.lower, block.upper) if block.log else value
-            shape = getattr(block.module, block.attribute).shape
+            value = value.reshape(getattr(block.module, block.attribute).shape)
             with torch.no_grad():
-                block.module.initialize(**{block.attribute: value.reshape(shape)})
+                if looking_is_cheap(value):
+                    block.module.initialize(**{block.attribute: value})
+                else:  # which does the same, but looks whether the bounds hold
+                    raw = f"raw_{block.attribute}"
+                    constraint = block.module.constraint_for_parameter_name(raw)
+                    getattr(block.module, raw).copy_(
+                        value if constraint is None else constraint.inverse_transform(value)
+                    )
         self.model._clear_cache()  # GPyTorch itself does so at a change of mode only
 
     def _get(self, name: str, theta: Tensor, rows: Tensor) -> Tensor | None:
@@ -141,7 +150,7 @@ class MarginalLikelihood:
         # LAPACK works by columns: a symmetric S is its own transpose, and an L that lies in columns needs no copy.
         L, info = torch.linalg.cholesky_ex(S.mT, out=(self._buffer("L", k).mT, info))
         failed = info > 0
-        if bool(failed.any()):  # rare: a host synchronization on CUDA
+        if not looking_is_cheap(failed) or bool(failed.any()):  # rare
             L = torch.where(failed[:, None, None], torch.eye(n, dtype=L.dtype, device=L.device), L)
         r = (self.parts.Y[rows] - mean).unsqueeze(-1)  # shape: (a, n, 1)
         a = torch.cholesky_solve(r, L)
@@ -174,7 +183,7 @@ class MarginalLikelihood:
                 gradient[:, self.slices[block.name]] += slope
         value, gradient = value / n, gradient / n
         bad = failed | ~value.isfinite()
-        return value.where(~bad, value.new_tensor(-math.inf)), gradient * ~bad.unsqueeze(-1)
+        return torch.where(bad, -math.inf, value), gradient * ~bad.unsqueeze(-1)
 
 
 def _inner(A: Tensor, B: Tensor) -> Tensor:

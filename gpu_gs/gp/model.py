@@ -23,6 +23,7 @@ from gpu_gs.gp.covariance import covariance, differentiable_covariance, squared_
 from gpu_gs.gp.fit import fit
 from gpu_gs.gp.parts import base_kernel, reasons_against
 from gpu_gs.gp.posterior import PosteriorState, build_states
+from gpu_gs.transfer import looking_is_cheap, to_device
 
 DENSE_UP_TO = 64
 """Points of one batch whose joint covariance is formed at once; above, only when somebody asks for more than variances."""
@@ -123,7 +124,14 @@ class ClosedFormGP(SingleTaskGP):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._states = None  # they are of the old device and precision
-        return super()._apply(fn)  # type: ignore[no-untyped-call]
+
+        def moved(tensor: Tensor) -> Tensor:
+            there = fn(tensor.new_empty(0))
+            if looking_is_cheap(there) or not looking_is_cheap(tensor):
+                return fn(tensor)
+            return to_device(tensor.to(there.dtype), there.device)  # without waiting
+
+        return super()._apply(moved)  # type: ignore[no-untyped-call]
 
     def _clear_cache(self) -> None:
         super()._clear_cache()

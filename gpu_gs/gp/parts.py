@@ -17,6 +17,7 @@ from gpytorch.priors import GammaPrior, LogNormalPrior, NormalPrior
 from torch import Tensor
 
 from gpu_gs.gp.covariance import Kind
+from gpu_gs.transfer import on_host
 
 PRIORS = (LogNormalPrior, GammaPrior, NormalPrior)
 LARGEST = 1e8
@@ -187,8 +188,8 @@ def _is_free(block: Block) -> bool:
 
 
 def _bounds(constraint: Interval) -> tuple[float, float]:
-    lower = max(float(constraint.lower_bound.max()), SMALLEST)
-    upper = min(float(constraint.upper_bound.min()), LARGEST)
+    lower = max(float(on_host(constraint.lower_bound).max()), SMALLEST)
+    upper = min(float(on_host(constraint.upper_bound).min()), LARGEST)
     if constraint.enforced:  # a transform maps the open interval: stay inside
         lower, upper = lower * (1 + 1e-9) + 1e-12, upper * (1 - 1e-9)
     return lower, upper

@@ -174,8 +174,8 @@ class PosteriorState:
         back = torch.argsort(order)
         Z = torch.cat([self.Z[order], self.to_z(pending)])
         K0 = self.s * covariance(self.kind, squared_distances(Z, Z))
-        K0.diagonal().fill_(float(self.s))
-        L0 = _factor(K0, float(self.s))
+        K0.diagonal().copy_(self.s.expand(len(Z)))
+        L0 = _factor(K0, self.s)
 
         def normal(rows: int) -> Tensor:
             return torch.randn(rows, S, generator=generator, dtype=Z.dtype, device=Z.device)
@@ -209,7 +209,7 @@ def _solved(L: Tensor, r: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(L.mT, e, upper=True).squeeze(-1)
 
 
-def _factor(K: Tensor, s: float) -> Tensor:
+def _factor(K: Tensor, s: Tensor) -> Tensor:
     """The Cholesky factor of K with the smallest of ``JITTERS`` that allows one."""
     for jitter in JITTERS:
         shifted = K.clone()

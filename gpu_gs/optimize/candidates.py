@@ -23,6 +23,7 @@ from gpu_gs.optimize.discrete import ENUMERATED_POINTS, DiscreteSpace, best_neig
 from gpu_gs.optimize.feasible import FeasibleSet, Within
 from gpu_gs.optimize.polytope import BotorchConstraint, Constraints
 from gpu_gs.telemetry import stage
+from gpu_gs.transfer import looking_is_cheap, on_host, read, to_device
 from gpu_gs.working_set import LinearRows
 
 LOCAL_SAMPLES = 100
@@ -231,8 +232,9 @@ def optimize_acquisition(
             x, values = _elsewhere(acquisition, x, values, second, refined, post_process, avoid, also_avoid, almost)
         if feasible is not None and not bool((values > UNWANTED).any()):
             x, values = _second_choices(acquisition, feasible, second, post_process)
-        best = int(values.nan_to_num(nan=-torch.inf).argmax())  # the one host synchronization at the end
-        return OptimizeResult(x[best], float(values[best]), evaluations)
+        x, values = read((x, values))  # the one host synchronization at the end
+        best = int(values.nan_to_num(nan=-torch.inf).argmax())
+        return OptimizeResult(to_device(x[best], lower.device), float(values[best]), evaluations)
 
 
 def raw_samples_of(
@@ -273,10 +275,11 @@ def is_enumerated(
 
 
 def _with_fixed(lower: Tensor, upper: Tensor, fixed: Mapping[int, float] | None) -> tuple[Tensor, Tensor]:
-    lower, upper = lower.clone(), upper.clone()
+    device = lower.device
+    lower, upper = on_host(lower).clone(), on_host(upper).clone()
     for index, value in (fixed or {}).items():
         lower[index] = upper[index] = value
-    return lower, upper
+    return to_device(lower, device), to_device(upper, device)
 
 
 def _raw_samples(
@@ -351,7 +354,7 @@ def _choose(points: Tensor, scores: Tensor, lengths: Tensor, count: int) -> Tens
         if place == top - 1:
             left = torch.where(near[torch.cat(chosen)].any(0), left - PENALTY, left)
         elif place >= top:
-            left = torch.where(near[best[0]], left - PENALTY, left)
+            left = torch.where(near.index_select(0, best)[0], left - PENALTY, left)
     return order[torch.cat(chosen)]
 
 
@@ -385,8 +388,9 @@ def _refine(
     values = acquisition.value(x)
     if wanted is not None:  # a point that was tried is a start, no result
         values = values.where(wanted(x), UNWANTED)
-    is_continuous = torch.ones_like(lower, dtype=torch.bool)
+    is_continuous = torch.ones(len(lower), dtype=torch.bool)
     is_continuous[space.columns] = False
+    is_continuous = to_device(is_continuous, lower.device)
     any_continuous = _any_continuous(space, lower, upper)
     linear = None if feasible is None else feasible.polytope.moving(is_continuous.to(lower.dtype))
     linear = None if linear is None or len(linear.A) == 0 else linear
@@ -417,7 +421,7 @@ def _refine(
 
 def _any_continuous(space: DiscreteSpace, lower: Tensor, upper: Tensor) -> bool:
     """Whether a coordinate that is not discrete is free."""
-    free = upper > lower
+    free = on_host(upper) > on_host(lower)
     free[space.columns] = False
     return bool(free.any())
 
@@ -475,7 +479,9 @@ def _race(
     if iterations <= FIRST_ITERATIONS:
         return first
     finalists = first.value.topk(min(FINALISTS, len(start)), largest=False).indices
-    finalists = finalists[~first.converged[finalists]]
+    converged = first.converged[finalists]
+    if looking_is_cheap(converged):
+        finalists, converged = finalists[~converged], converged[~converged]
     if len(finalists) == 0:
         return first
     x, value = first.x.clone(), first.value.clone()
@@ -485,6 +491,7 @@ def _race(
         upper[finalists],
         max_iterations=iterations - FIRST_ITERATIONS,
         H0=None if first.inverse_hessian is None else first.inverse_hessian[finalists],
+        finished=converged,
     )
     x[finalists], value[finalists] = last.x, last.value
     return replace(first, x=x, value=value, evaluations=first.evaluations + last.evaluations)
@@ -494,10 +501,11 @@ def _processed(
     acquisition: Acquisition, x: Tensor, values: Tensor, post_process: Callable[[Tensor], Tensor], almost: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Processed points and their values: of the best one alone if that stays where it is, else of all."""
+    there, (x, values, almost) = x.device, read((x, values, almost))
     best = values.nan_to_num(nan=-torch.inf).argmax().reshape(1)
-    processed = post_process(x[best])
-    if not bool(((processed - x[best]).abs() <= almost).all()):
-        processed = post_process(x)
+    processed = post_process(to_device(x[best], there))
+    if not bool(((on_host(processed) - x[best]).abs() <= almost).all()):
+        processed = post_process(to_device(x, there))
     return processed, acquisition.value(processed)
 
 

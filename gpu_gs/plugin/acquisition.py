@@ -26,6 +26,7 @@ from gpu_gs.optimize.candidates import is_enumerated, optimize_acquisition
 from gpu_gs.plugin.ask import current
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import stage
+from gpu_gs.transfer import on_host, to_device
 
 DISCRETE_OPTIMIZERS = ("optimize_acqf_discrete", "optimize_acqf_discrete_local_search")
 """Ax's optimizers, by name, of spaces without continuous coordinates: they propose no point a second time."""
@@ -133,7 +134,7 @@ class BatchedAcquisition(Acquisition):
             },
             unique=optimizer in DISCRETE_OPTIMIZERS,
         )
-        validate_candidates(
+        validate_candidates(  # on the host, where they are
             candidates=candidates,
             bounds=self._bounds(search_space_digest),
             discrete_choices=choices or None,
@@ -148,7 +149,8 @@ class BatchedAcquisition(Acquisition):
         return candidates, values, torch.full((found,), found / n, dtype=self.dtype)
 
     def _bounds(self, search_space_digest: SearchSpaceDigest) -> Tensor:
-        return torch.tensor(search_space_digest.bounds, dtype=self.dtype, device=self.device).T  # shape: (2, d)
+        """Lower and upper bounds, on the host. shape: (2, d)"""
+        return torch.tensor(search_space_digest.bounds, dtype=self.dtype).T
 
     def _optimize_greedily(
         self,
@@ -159,7 +161,7 @@ class BatchedAcquisition(Acquisition):
         linear: Mapping[str, Any],
         unique: bool,
     ) -> tuple[Tensor, Tensor]:
-        """n candidates one after the other, each conditioned on those before. Returns (n x d), (n).
+        """n candidates one after the other, each conditioned on those before. Returns, on the host, (n x d), (n).
 
         Where they must be unique, points that are observed or pending are none. Of a discrete space that is enumerated
         there may be fewer than n, then or where the ask is repeated since its candidate had been tried.
@@ -170,7 +172,7 @@ class BatchedAcquisition(Acquisition):
             SearchSpaceExhausted: There is none.
         """
         assert self.engine is not None
-        lower, upper = self._bounds(search_space_digest)
+        lower, upper = (to_device(bound.contiguous(), self.device) for bound in self._bounds(search_space_digest))
         fixed = dict(fixed_features or {})
         discrete = {
             index: torch.tensor(sorted(values), dtype=self.dtype, device=self.device)
@@ -190,10 +192,14 @@ class BatchedAcquisition(Acquisition):
                 return torch.zeros(len(X), dtype=torch.bool, device=X.device)
             return torch.as_tensor(ask.is_tried(X.cpu().numpy()), device=X.device)
 
+        def rounded(X: Tensor) -> Tensor:
+            assert rounding_func is not None
+            return to_device(rounding_func(on_host(X)), X.device)
+
         memory_mb = self.engine.memory_mb if ask is None or ask.memory_mb is None else ask.memory_mb
         already_pending = self.X_pending
         candidates: list[Tensor] = []
-        values: list[Tensor] = []
+        values: list[float] = []
         for candidate in range(n):
             if candidates:
                 self._condition_on(torch.stack(candidates), already_pending)
@@ -212,7 +218,7 @@ class BatchedAcquisition(Acquisition):
                 one_hot=one_hot,
                 fixed=fixed or None,
                 anchors=self._anchors(),
-                post_process=rounding_func,
+                post_process=None if rounding_func is None else rounded,
                 avoid=self._tried() if unique else None,
                 also_avoid=is_tried,
                 scored=None if own_samples else self._scored(lower, upper, discrete, one_hot, fixed, memory_mb, linear),
@@ -222,7 +228,7 @@ class BatchedAcquisition(Acquisition):
             if unique and result.exhausted:
                 break
             candidates.append(result.x)
-            values.append(torch.as_tensor(result.value, dtype=self.dtype, device=self.device))
+            values.append(result.value)
         if n > 1:
             self._condition_on(torch.empty_like(lower).expand(0, -1), already_pending)
         if not candidates:
@@ -233,7 +239,7 @@ class BatchedAcquisition(Acquisition):
                 OptimizationWarning,
                 stacklevel=2,
             )
-        return torch.stack(candidates), torch.stack(values)
+        return torch.stack([on_host(x) for x in candidates]), torch.tensor(values, dtype=self.dtype)
 
     def _scored(
         self,

@@ -6,7 +6,7 @@ only grown since the last fit, the results are a ``LazyExperimentData`` over a `
 are Ax's, made as a fresh adapter would make them, and ``_fit`` starts a new table from them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,7 @@ from gpu_gs.plugin.observations import FastExperimentData, LazyExperimentData, o
 from gpu_gs.plugin.sums import for_outcomes, has_sums, with_whole_sums
 from gpu_gs.plugin.transforms import encode, reasons_against_transforms, transformed_outcomes
 from gpu_gs.telemetry import stage
+from gpu_gs.transfer import on_host, to_device
 
 
 class WarmTorchAdapter(TorchAdapter):
@@ -389,6 +390,21 @@ class WarmTorchAdapter(TorchAdapter):
                 )
         finally:
             generator._suppress_best_point = False
+
+    def _array_to_tensor(self, array: FloatArray | list[float]) -> torch.Tensor:
+        """See ``TorchAdapter._array_to_tensor``; the host remembers what it brings to a device."""
+        return to_device(torch.as_tensor(array, dtype=torch.double), self.device)
+
+    def _array_callable_to_tensor_callable(
+        self, array_func: Callable[[FloatArray], FloatArray]
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """See ``TorchAdapter._array_callable_to_tensor_callable``; what it returns is where its argument is."""
+
+        def of_tensor(X: torch.Tensor) -> torch.Tensor:
+            array = array_func(on_host(X.detach()).clone().numpy())
+            return to_device(torch.as_tensor(array, dtype=torch.double), X.device)
+
+        return of_tensor
 
     def is_tried(self, X: FloatArray) -> Any:
         """Which points, as the model sees them, are arms that Ax would take for repetitions.

@@ -29,6 +29,7 @@ from gpu_gs.plugin.acquisition import BatchedAcquisition
 from gpu_gs.plugin.sequence import Sequences, seed_of_run
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import stage
+from gpu_gs.transfer import on_host, to_device
 
 NEGLIGIBLE_NOISE = 1e-2
 """Noise variance, as a share of the outcome's variance, up to which the incumbent is the best posterior mean.
@@ -48,11 +49,11 @@ def objective_output(torch_opt_config: TorchOptConfig) -> tuple[int, float] | No
     weights = torch_opt_config.objective_weights
     if torch_opt_config.is_moo or weights.numel() == 0:
         return None
-    nonzero = weights.reshape(-1, weights.shape[-1])[0].nonzero().reshape(-1)
+    first: list[float] = on_host(weights).reshape(-1, weights.shape[-1])[0].tolist()
+    nonzero = [index for index, weight in enumerate(first) if weight != 0]
     if len(nonzero) != 1:
         return None
-    index = int(nonzero[0])
-    return index, math.copysign(1.0, float(weights.reshape(-1, weights.shape[-1])[0, index]))
+    return nonzero[0], math.copysign(1.0, first[nonzero[0]])
 
 
 def reasons_against_closed_form(
@@ -219,7 +220,8 @@ class ClosedFormAcquisition(BatchedAcquisition):
         common = common if len(common) else X[:0]  # Ax's empty tensors have no columns
         strategy_seed, index, attempt = self._run
         seed = seed_of_run(strategy_seed, index, len(common), attempt)
-        common = common[inside(common, self.search_space_digest.bounds, torch_opt_config)]
+        if len(common):
+            common = common[inside(common, self.search_space_digest.bounds, torch_opt_config)]
         self.X_pending = common if len(common) else None
         space = (
             tuple(self.search_space_digest.bounds),
@@ -308,7 +310,7 @@ class LogEIAcquisition(ClosedFormAcquisition):
         self._by_trial = order_by_trial(surrogate, outcome)
         self._eligible = matching(X, self.search_space_digest.bounds, torch_opt_config)
         observed = self._state.mean_at_training_inputs() * self._weight  # shape: (n,)
-        self._observed = observed.where(self._eligible, observed.new_tensor(-math.inf))
+        self._observed = torch.where(self._eligible, observed, -math.inf)
         self.label = self._config.function
         if self.label == "auto":
             share = float(relative_noise(self._state.noise, self._state.y))  # one host synchronization
@@ -334,7 +336,7 @@ class LogEIAcquisition(ClosedFormAcquisition):
             return LogEI(self._state, self._observed.max() * self._weight, self._weight)
         generator = torch.Generator(device=self._observed.device).manual_seed(seed)
         state, f = self._state.draw(self._X[:0], INCUMBENT_DRAWS, generator, order=self._by_trial)
-        weighted = (f * self._weight).where(self._eligible.unsqueeze(-1), f.new_tensor(-math.inf))
+        weighted = torch.where(self._eligible.unsqueeze(-1), f * self._weight, -math.inf)
         return LogEI(state, weighted.amax(0) * self._weight, self._weight)
 
     def _anchors(self) -> Tensor:
@@ -360,7 +362,7 @@ def order_by_trial(surrogate: Surrogate, outcome: int) -> Tensor | None:
     """
     for dataset in surrogate.training_data:
         if surrogate.outcomes[outcome] in dataset.outcome_names and dataset.group_indices is not None:
-            return torch.argsort(dataset.group_indices.to(dataset.X.device), stable=True)
+            return to_device(torch.argsort(on_host(dataset.group_indices), stable=True), dataset.X.device)
     return None
 
 
@@ -372,7 +374,7 @@ def matching(X: Tensor, bounds: list[tuple[float, float]], torch_opt_config: Tor
 
 def inside(X: Tensor, bounds: list[tuple[float, float]], torch_opt_config: TorchOptConfig) -> Tensor:
     """Which rows of X lie in the search space and have the fixed values. shape: (n,)"""
-    lower, upper = torch.tensor(bounds, dtype=X.dtype, device=X.device).T
+    lower, upper = to_device(torch.tensor(bounds, dtype=X.dtype), X.device).T
     found = ((lower <= X) & (upper >= X)).all(dim=-1)
     for index, value in (torch_opt_config.fixed_features or {}).items():
         found &= X[:, index] == value

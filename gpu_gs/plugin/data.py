@@ -41,6 +41,8 @@ from ax.core.types import TCandidateMetadata
 from ax.utils.common.constants import Keys
 from botorch.utils.datasets import SupervisedDataset
 
+from gpu_gs.transfer import to_device
+
 FloatArray = npt.NDArray[np.float64]
 
 State = tuple[TrialStatus, datetime | None, GeneratorRun | None]
@@ -330,9 +332,9 @@ class TrainingData:
             sem = self.sem[observed, column]
             datasets.append(
                 SupervisedDataset(
-                    X=torch.from_numpy(table.X[observed]).to(device=device),
-                    Y=torch.from_numpy(self.mean[observed, column]).view(-1, 1).to(device=device),
-                    Yvar=None if np.isnan(sem).all() else torch.from_numpy(sem).square().view(-1, 1).to(device=device),
+                    X=to_device(torch.from_numpy(table.X[observed]), device),
+                    Y=to_device(torch.from_numpy(self.mean[observed, column]).view(-1, 1), device),
+                    Yvar=None if np.isnan(sem).all() else to_device(torch.from_numpy(sem).square().view(-1, 1), device),
                     feature_names=parameters,
                     outcome_names=[outcome],
                     group_indices=torch.from_numpy(trial_indices[observed]),

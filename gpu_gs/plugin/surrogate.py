@@ -10,7 +10,8 @@ that it cannot change the next candidate.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +29,12 @@ from ax.generators.torch.botorch_modular.utils import (
 )
 from ax.generators.torch_base import TorchOptConfig
 from ax.generators.types import TConfig
+from botorch import settings
 from botorch.exceptions.errors import UnsupportedError
 from botorch.models import SingleTaskGP
 from botorch.models.gpytorch import GPyTorchModel
 from botorch.models.model import Model
+from botorch.models.utils.assorted import validate_input_scaling
 from botorch.utils.datasets import SupervisedDataset
 from botorch.utils.transforms import is_fully_bayesian
 from gpytorch.models import ExactGP
@@ -39,7 +42,14 @@ from linear_operator.utils.errors import NotPSDError
 from torch import Tensor
 
 from gpu_gs.acquisition.pareto import Partitions
-from gpu_gs.gp.fit import FitOptions, FitResult, export_hyperparameters, fit, load_hyperparameters
+from gpu_gs.gp.fit import (
+    FitOptions,
+    FitResult,
+    copied_hyperparameters,
+    export_hyperparameters,
+    fit,
+    load_hyperparameters,
+)
 from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
 from gpu_gs.gp.loo import leave_one_out, leave_one_out_of, with_inverse_diagonal
 from gpu_gs.gp.model import ClosedFormGP
@@ -55,6 +65,7 @@ from gpu_gs.gp.refit import (
     reasons_to_refit,
 )
 from gpu_gs.plugin.best_point import best_observed_point
+from gpu_gs.transfer import looking_is_cheap, on_host, read, remembered
 
 Hyperparameters = dict[str, Any]
 
@@ -71,6 +82,25 @@ def model_key(outcome_names: tuple[str, ...], config: ModelConfig) -> str:
 def is_exact_gp(model: Model) -> bool:
     """Whether the model has one set of hyperparameters, to be fitted by maximizing a marginal likelihood."""
     return isinstance(model, GPyTorchModel) and isinstance(model, ExactGP) and not is_fully_bayesian(model)
+
+
+@contextmanager
+def _nothing_to_validate(dataset: SupervisedDataset) -> Iterator[None]:
+    """Has BoTorch not look at a device's training data where the host has them too and finds them to be numbers.
+
+    BoTorch's advice on the scales of inputs and outcomes is then not given.
+
+    Raises:
+        InputDataError: They are not all numbers, or a variance is negative.
+    """
+    data = [part for part in (dataset.X, dataset.Y, dataset.Yvar) if part is not None]
+    if looking_is_cheap(dataset.X) or not all(remembered(part) for part in data):
+        yield
+        return
+    X, Y, *Yvar = (on_host(part) for part in data)
+    validate_input_scaling(train_X=X, train_Y=Y, train_Yvar=Yvar[0] if Yvar else None, check_nans_only=True)
+    with settings.validate_input_scaling(False):
+        yield
 
 
 class StateCache(dict[str, tuple[PosteriorState, ...]]):
@@ -193,7 +223,8 @@ class WarmSurrogate(Surrogate):
         assert config.botorch_model_class is not None  # copy_model_config_with_default_values chose one
         # The same model with a faster posterior; a class that is the user's own stays.
         plain = config.botorch_model_class is SingleTaskGP
-        model: Model = (ClosedFormGP if plain else config.botorch_model_class)(**inputs)
+        with _nothing_to_validate(dataset):
+            model: Model = (ClosedFormGP if plain else config.botorch_model_class)(**inputs)
         if not is_exact_gp(model):
             fit_botorch_model(model, mll_class=config.mll_class, mll_options=config.mll_options)
             return model
@@ -204,7 +235,7 @@ class WarmSurrogate(Surrogate):
         """Gives the model the last ask's hyperparameters, or fitted ones if there is a reason."""
         n, memory = len(dataset.Y), self.remembered.get(key)
         maps = {name: self.y_maps[name] for name in dataset.outcome_names if name in self.y_maps}
-        default = export_hyperparameters(model)
+        default = copied_hyperparameters(model)
         reasons = reasons_to_refit(self.schedule, memory, n, maps)
         if not reasons:
             assert memory is not None
@@ -312,5 +343,18 @@ class WarmSurrogate(Surrogate):
             config = self.metric_to_best_model_config.get(outcomes[0])
             key = None if config is None else model_key(outcomes, config)
             if key is not None and key in self.fits:
-                exported[key] = export_hyperparameters(model)
+                kept = self.fits[key].decision == "kept"
+                exported[key] = self.warm[key] if kept and key in self.warm else export_hyperparameters(model)
         return exported
+
+    def predict(self, X: Tensor, use_posterior_predictive: bool = False) -> tuple[Tensor, Tensor]:
+        """See ``Surrogate.predict``; on a GPU closed forms are read back at once."""
+        models: list[Any] = list(getattr(self.model, "models", [self.model]))
+        closed = all(isinstance(model, ClosedFormGP) and model.posterior_states is not None for model in models)
+        if looking_is_cheap(X) or use_posterior_predictive or not closed:
+            return super().predict(X, use_posterior_predictive)
+        with torch.no_grad():
+            moments = [state.mean_and_variance(X) for model in models for state in model.posterior_states]
+            mean, variance = (torch.stack(parts, -1) for parts in zip(*moments, strict=True))
+        mean, variance = read((mean, variance))
+        return mean, torch.diag_embed(variance)

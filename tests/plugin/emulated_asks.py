@@ -1,0 +1,49 @@
+"""Asks for candidates on an emulated GPU and says, as JSON, where the host waited in each ask.
+
+    python -m tests.plugin.emulated_asks 30 3  # three asks of the model, after 30 trials
+
+A process of its own, since what it registers with torch stays.
+"""
+
+import json
+import logging
+import sys
+from collections import Counter
+from typing import Any
+from unittest import mock
+
+import torch
+
+from gpu_gs import GPUGenerationStrategy, timings
+from gpu_gs.device import Decision
+from tests.emulated_cuda import DEVICE, EmulatedCuda
+from tests.plugin.helpers import make_client, wave
+
+
+def asks(rows: int, count: int) -> list[dict[str, Any]]:
+    """What each ask of the model was, after ``rows`` trials and one of Sobol's that every strategy begins with."""
+    there = Decision(device=DEVICE, dtype="float64", threads=1, reasons=())
+    found = []
+    with (
+        EmulatedCuda() as cuda,
+        mock.patch("gpu_gs.plugin.node.decide", return_value=there),
+        mock.patch("gpu_gs.plugin.node._synchronize", return_value=torch.cuda.synchronize),
+    ):
+        client = make_client(GPUGenerationStrategy.from_config("fast", seed=0))
+        for x, y in torch.rand(rows, 2, generator=torch.Generator().manual_seed(0)).tolist():
+            index = client.attach_trial({"x": x, "y": y})
+            client.complete_trial(index, {"f": wave({"x": x, "y": y})})
+        for _ in range(count + 1):
+            cuda.start()
+            ((index, parameters),) = client.get_next_trials(max_trials=1).items()
+            waits, borders = Counter(f"{wait.kind}: {wait.ours} ({wait.line})" for wait in cuda.waits), cuda.borders
+            client.complete_trial(index, {"f": wave(parameters)})
+            last = timings(client).iloc[-1]
+            facts = {key: str(last[key]) for key in ("node", "device", "fit_decision", "acquisition")}
+            found.append({**facts, "parameters": dict(parameters), "waits": dict(waits), "borders": borders})
+    return found[1:]
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    print(json.dumps(asks(int(sys.argv[1]), int(sys.argv[2]))))
