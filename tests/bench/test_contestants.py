@@ -187,7 +187,7 @@ def test_ax_gets_an_objective_that_is_a_sum_and_metrics_that_are_tracked():
     problem, contestant = started("reference", "hartmann6-tracking")
     experiment = contestant.client._experiment
     assert [metric.name for metric in experiment.tracking_metrics] == ["t0"]
-    assert set(experiment.optimization_config.metrics) == {"f"}
+    assert set(experiment.optimization_config.metric_names) == {"f"}
     frame = experiment.lookup_data().df
     expected = [problem.true_outcomes(x)["t0"] for x in problem.initial_points(4, seed=0)]
     assert frame[frame["metric_name"] == "t0"]["mean"].tolist() == expected
@@ -236,9 +236,19 @@ ONLY_AX = (
 NEW = (*ONLY_AX, "hartmann6-equation", "hartmann6-all-discrete", "hartmann6-grid", "hartmann6-tracking")
 
 
-@pytest.mark.parametrize("name", ["reference", "fast@cpu"])
-@pytest.mark.parametrize("problem_name", NEW)
+@pytest.mark.parametrize(
+    ("name", "problem_name"),
+    [
+        (name, problem_name)
+        for name in ("reference", "fast@cpu")
+        for problem_name in NEW
+        # Stock Ax's optimizer takes half a minute for two asks there; tests/kinds has it under equations.
+        if (name, problem_name) != ("reference", "hartmann6-equation")
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Optimization failed in:RuntimeWarning")  # stock Ax's optimizer
+# BoTorch, where no observation is feasible; stock Ax's users see it too.
+@pytest.mark.filterwarnings("ignore:When all training points are infeasible")
 def test_stock_ax_and_ours_ask_inside_of_each_kind_of_space_and_take_its_values(name, problem_name):
     problem, contestant = started(name, problem_name, count=8)
     for _ in range(2):

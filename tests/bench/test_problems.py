@@ -360,7 +360,7 @@ def test_each_of_several_hartmanns_has_an_order_of_coordinates_of_its_own(name, 
         expected = {f"f{k}": hartmann6([x[i] for i in order]) for k, order in enumerate(ORDERS[:count])}
         if problem.constraints:
             expected["c0"] = 1 - sum(v * v for v in x) ** 0.5
-        assert outcomes == pytest.approx(expected, abs=1e-12)
+        assert outcomes == pytest.approx(expected, abs=1e-7)  # the constants of BoTorch are of single precision
     assert problem.objectives == tuple(f"f{k}" for k in range(count)) and problem.reference_point == (0.0,) * count
 
 
