@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -18,13 +16,13 @@ def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)\n```", text, flags=re.DOTALL)
 
 
-def test_the_readmes_ten_lines_run(repository, tmp_path):
+def test_the_readmes_ten_lines_run(repository, tmp_path, monkeypatch, capsys):
     (script,) = blocks((repository / "README.md").read_text(encoding="utf-8"), "python")
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=280
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"'x': [0-9.]+", done.stdout)
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ax's own; an interpreter shows them and goes on
+        exec(script, {"__name__": "__main__"})
+    assert re.search(r"'x': [0-9.]+", capsys.readouterr().out)
 
 
 def test_the_main_command_runs_a_task_that_is_there(repository):

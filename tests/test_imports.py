@@ -69,11 +69,15 @@ def imported_by(name: str, path: Path) -> set[str]:
     return found
 
 
-def loaded_by(code: str) -> set[str]:
-    """Top-level packages loaded after running code in a fresh interpreter."""
-    report = "import json, sys; print('\\n' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+def loaded_by(code: str) -> list[set[str]]:
+    """Top-level packages loaded in a fresh interpreter wherever the code calls ``report()``, and at its end."""
+    prologue = (
+        "import json, sys\n"
+        "def report():\n"
+        "    print('\\nloaded: ' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+    )
     result = subprocess.run(
-        [sys.executable, "-W", "error::ImportWarning", "-c", f"{code}\n{report}"],
+        [sys.executable, "-W", "error::ImportWarning", "-c", f"{prologue}{code}\nreport()"],
         capture_output=True,
         text=True,
         timeout=300,
@@ -82,7 +86,16 @@ def loaded_by(code: str) -> set[str]:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    return set(json.loads(result.stdout.splitlines()[-1]))
+    lines = [line for line in result.stdout.splitlines() if line.startswith("loaded: ")]
+    return [set(json.loads(line.removeprefix("loaded: "))) for line in lines]
+
+
+def loaded_after(*lines: str) -> list[set[str]]:
+    """Packages loaded after each import in turn, all in one fresh interpreter: each start of torch takes seconds.
+
+    What one line loads, the lines after it have loaded too: the first failure is the one to mend.
+    """
+    return loaded_by("".join(f"{line}\nreport()\n" for line in lines))
 
 
 def test_every_module_has_a_layer():
@@ -105,25 +118,43 @@ def test_below_the_plugin_no_module_names_ax(name):
     assert not named, f"gpu_gs.{name} imports {sorted(named)}"
 
 
-@pytest.mark.parametrize("part", ["gp", "acquisition", "optimize", "minimize", "working_set", "transfer"])
-def test_the_numerical_layers_load_without_ax(part):
-    names = [name for name in MODULES if name.partition(".")[0] == part]
-    assert names
-    loaded = loaded_by("import " + ", ".join(f"gpu_gs.{name}" for name in names))
-    assert "torch" in loaded or all(MODULES[name].stat().st_size == 0 for name in names)
-    assert "ax" not in loaded
+NUMERICAL = ("transfer", "minimize", "working_set", "gp", "acquisition", "optimize")
+"""The parts that are computed with, lower ones first."""
+
+WITHOUT_FRAMEWORKS = ("", ".errors", ".rng", ".telemetry", ".config", ".device", ".cli")
 
 
-@pytest.mark.parametrize("name", ["", "config", "device", "telemetry", "errors", "rng", "cli"])
-def test_the_package_its_ground_and_its_command_line_load_without_the_frameworks(name):
-    if name and name not in MODULES:
-        pytest.fail(f"gpu_gs.{name} is missing")
-    assert loaded_by(f"import gpu_gs{'.' if name else ''}{name}").isdisjoint(FRAMEWORKS)
+def modules_of(part: str) -> list[str]:
+    return [name for name in MODULES if name.partition(".")[0] == part]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["presets"], ["validate", "--help"]])
+@pytest.fixture(scope="module")
+def numerical():
+    lines = ("import " + ", ".join(f"gpu_gs.{name}" for name in modules_of(part)) for part in NUMERICAL)
+    return dict(zip(NUMERICAL, loaded_after(*lines), strict=False))
+
+
+@pytest.fixture(scope="module")
+def light():
+    return dict(
+        zip(WITHOUT_FRAMEWORKS, loaded_after(*(f"import gpu_gs{name}" for name in WITHOUT_FRAMEWORKS)), strict=False)
+    )
+
+
+@pytest.mark.parametrize("part", NUMERICAL)
+def test_the_numerical_layers_load_without_ax(numerical, part):
+    assert "torch" in numerical[part] or all(MODULES[name].stat().st_size == 0 for name in modules_of(part))
+    assert "ax" not in numerical[part]
+
+
+@pytest.mark.parametrize("name", WITHOUT_FRAMEWORKS)
+def test_the_package_its_ground_and_its_command_line_load_without_the_frameworks(light, name):
+    assert light[name].isdisjoint(FRAMEWORKS)
+
+
+@pytest.mark.parametrize("arguments", [["presets"], ["validate", "--help"]])  # --help: tests/test_cli.py
 def test_the_command_line_answers_without_the_frameworks(arguments):
-    loaded = loaded_by(
+    (loaded,) = loaded_by(
         f"import sys\nsys.argv = ['gpu-gs', *{arguments!r}]\nfrom gpu_gs.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
     )

@@ -1,24 +1,25 @@
-"""What happens when the process is told, or forced, to end; each run is a process of its own."""
+"""What happens when the process is told, or forced, to end; what is ended is a process of its own."""
 
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
 from gpu_gs.run import journal
-from tests.run.helpers import assert_same_trials, command, environment, gpu_gs, task_files
+from gpu_gs.run.loop import resume, run_task
+from tests.run.helpers import assert_same_trials, command, environment, gpu_gs, task, task_files
 
 TRIALS = 7
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    path = task_files(folder / "task", trials=TRIALS)
-    done = gpu_gs("run", path, "--out", folder / "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+    """The same task in this process, which no interruption touches."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert run_task(task(trials=TRIALS), folder)["status"] == "finished"
+    return folder
 
 
 def test_after_a_kill_in_an_objective_the_run_goes_on_to_the_same_trials(uninterrupted, tmp_path):
@@ -36,7 +37,7 @@ def test_after_a_kill_in_an_objective_the_run_goes_on_to_the_same_trials(uninter
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_a_run_with_everything_saved(uninterrupted, tmp_path, which):
+def test_a_signal_stops_a_run_with_everything_saved(uninterrupted, tmp_path, monkeypatch, which):
     path = task_files(tmp_path / "task", trials=TRIALS)
     (tmp_path / "task" / "plan").write_text("wait 5")
     process = subprocess.Popen(
@@ -59,5 +60,8 @@ def test_a_signal_stops_a_run_with_everything_saved(uninterrupted, tmp_path, whi
     for name in ("experiment.json", "report.html", "trials.csv", "result.json"):
         assert (tmp_path / "run" / name).exists()
     if which is signal.SIGINT:
-        assert gpu_gs("resume", tmp_path / "run", cwd=tmp_path).returncode == 0
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.delitem(sys.modules, "own_objective", raising=False)  # this task's, not another test's
+        assert resume(tmp_path / "run")["status"] == "finished"
+        assert len((tmp_path / "task" / "calls").read_text()) == TRIALS + 1  # the one in flight, twice
         assert_same_trials(uninterrupted, tmp_path / "run")
