@@ -118,10 +118,10 @@ def test_failures_of_forked_runs_cost_one_job_each():
     children = Children()
     forks = Forks(children)
     try:
-        assert "nobody" in forks.run(regret("nobody"))["error"]
+        assert "KeyError: 'nothing'" in forks.run(probe(kind="nothing"))["error"]
         assert forks.run(probe(seconds=600, limit=0.5))["error"] == "ended after 0.5 seconds"
         assert forks.run(probe(status=3))["error"] == "ended with status 3"
-        assert "answer" in forks.run(regret("random"))
+        assert "answer" in forks.run(probe())
         opened = open_files()
         forked = [forks.run(probe())["answer"]["process"] for _ in range(20)]
         assert len(set(forked)) == 20
@@ -277,7 +277,7 @@ def test_a_dask_worker_killed_in_the_middle_of_a_job_loses_nothing(cluster, tmp_
             ThreadPoolExecutor() as pool,
             DaskExecutor(cluster.address) as executor,
         ):
-            executor._client._timeout = 2.0  # seconds in which it may come back
+            executor._client._timeout = 5.0  # seconds in which it may come back
             watcher = Watcher()
             pool.submit(lambda: wait_for(lambda: watcher.begun[7]) and cluster.scheduler.kill())
             run_jobs([*jobs, probe(7, seconds=600)], results, executor, progress=watcher)
