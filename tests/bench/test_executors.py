@@ -277,7 +277,6 @@ def test_a_dask_worker_killed_in_the_middle_of_a_job_loses_nothing(cluster, tmp_
             ThreadPoolExecutor() as pool,
             DaskExecutor(cluster.address) as executor,
         ):
-            executor._client._timeout = 5.0  # seconds in which it may come back
             watcher = Watcher()
             pool.submit(lambda: wait_for(lambda: watcher.begun[7]) and cluster.scheduler.kill())
             run_jobs([*jobs, probe(7, seconds=600)], results, executor, progress=watcher)
