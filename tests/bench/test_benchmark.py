@@ -1,14 +1,46 @@
 """Benchmarks end to end, small: from a configuration to results that go on, tables that add up and a report."""
 
 import json
+from threading import Lock
 
 import pytest
 
+from gpu_gs.bench import executors
 from gpu_gs.bench.benchmark import run_benchmark
 from gpu_gs.bench.plan import BenchmarkConfig
 from gpu_gs.bench.runner import read_results
 from gpu_gs.bench.tables import show
 from gpu_gs.errors import ConfigError
+
+
+class Shared:
+    """One server of forks for all jobs, which stays up."""
+
+    def __init__(self):
+        self.children, self.lock = executors.Children(), Lock()
+        self.forks = executors.Forks(self.children)
+
+    def run(self, job):
+        with self.lock:
+            return self.forks.run(job)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def shared():
+    made = Shared()
+    yield made
+    made.forks.close()
+    made.children.end()
+
+
+@pytest.fixture(autouse=True)
+def _imports_once(shared, monkeypatch):
+    """Jobs are forked from one process that has imported Ax; test_executors compares such runs with fresh processes."""
+    monkeypatch.setattr(executors, "alone", lambda job, children: shared.run(job))
+    monkeypatch.setattr(executors, "Forks", lambda children: shared)
 
 
 def run(out, **config):

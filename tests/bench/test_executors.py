@@ -86,19 +86,45 @@ def test_a_job_that_is_ended_leaves_no_process_and_no_other_starts():
         alone(probe(), children)
 
 
-def test_forked_runs_are_those_of_fresh_processes_and_failures_cost_one_job_each():
+def test_forked_runs_are_those_of_fresh_processes():
     (fresh,) = lines_of([regret("fast")])
+    (forked,) = lines_of([regret("fast")], forks=True)
+    assert forked["answer"]["regret"] == fresh["answer"]["regret"]
+
+
+IMPORTS_NOTHING = """#!/bin/sh
+shift 2  # -m gpu_gs.bench.worker
+exec {python} -c 'from gpu_gs.bench import worker; worker.TO_IMPORT = (); worker.main()' "$@"
+"""
+
+
+@pytest.fixture
+def imports_nothing(monkeypatch, tmp_path):
+    """Servers of forks are up in a moment: they import nothing before the first job."""
+    python = tmp_path / "python"
+    python.write_text(IMPORTS_NOTHING.format(python=sys.executable))
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+
+
+@pytest.mark.usefixtures("imports_nothing")
+def test_each_worker_has_a_server_of_forks_and_each_job_a_process():
+    lines = lines_of([probe(seed, seconds=0.5) for seed in range(4)], workers=2, forks=True)
+    assert len({line["answer"]["process"] for line in lines} | {os.getpid()}) == 5
+
+
+@pytest.mark.usefixtures("imports_nothing")
+def test_failures_of_forked_runs_cost_one_job_each():
     children = Children()
     forks = Forks(children)
     try:
-        assert forks.run(regret("fast"))["answer"]["regret"] == fresh["answer"]["regret"]
-        assert "nobody" in forks.run(regret("nobody"))["error"]
+        assert "KeyError: 'nothing'" in forks.run(probe(kind="nothing"))["error"]
         assert forks.run(probe(seconds=600, limit=0.5))["error"] == "ended after 0.5 seconds"
         assert forks.run(probe(status=3))["error"] == "ended with status 3"
-        assert "answer" in forks.run(regret("random"))
+        assert "answer" in forks.run(probe())
         opened = open_files()
-        forked = [forks.run(probe())["answer"]["process"] for _ in range(40)]
-        assert len(set(forked)) == 40
+        forked = [forks.run(probe())["answer"]["process"] for _ in range(20)]
+        assert len(set(forked)) == 20
         assert open_files() == opened
         forks._server.kill()
         forks._server.wait()
@@ -124,7 +150,7 @@ def test_files_and_processes_do_not_add_up():
                 assert "answer" in future.result()
             return open_files(), children_of(os.getpid())
 
-        assert after(4) == after(12)
+        assert after(2) == after(6)
 
 
 # ------------------------------------------------------------------------------------------------------------- Dask

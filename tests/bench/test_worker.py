@@ -1,6 +1,7 @@
 """Runs of a contestant that keeps a record: how many points are out at each ask, and the order of the tells."""
 
 import pytest
+from ax.utils.testing.mock import mock_botorch_optimize
 
 from gpu_gs.bench import worker
 from gpu_gs.bench.contestants import RandomContestant
@@ -167,6 +168,7 @@ def test_timed_asks_have_the_pending_trials_running(recorder):
 
 
 @pytest.mark.parametrize("problem", ["branincurrin", "constrained-branincurrin"])
+@mock_botorch_optimize  # the asks, of a few iterations, only come before the question
 def test_the_question_for_the_best_is_one_that_ax_answers(problem):
     job = {"problem": problem, "contestant": "reference", "n": 8, "asks": 1, "batch": 1, "limit": 0.0, "seed": 2}
     answer = worker.latency(job)

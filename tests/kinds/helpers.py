@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from ax.adapter.registry import Generators
@@ -148,7 +149,8 @@ def in_the_place_of_ours(client: Client, **kwargs: Any) -> TorchAdapter:
 
     With few data the posterior of the hyperparameters has several modes, and which one a fit finds is another question.
     """
-    adapter = stock_adapter(client._experiment, **kwargs)
+    with mock.patch("ax.generators.torch.botorch_modular.utils.fit_gpytorch_mll"):  # what it finds would be replaced
+        adapter = stock_adapter(client._experiment, **kwargs)
     model: Any = adapter.generator.surrogate.model
     model.load_state_dict(client._generation_strategy.adapter.generator.surrogate.model.state_dict())
     model.train(), model.eval()  # forgets what it had computed before
