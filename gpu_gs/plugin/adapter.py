@@ -399,6 +399,8 @@ class WarmTorchAdapter(TorchAdapter):
         self, array_func: Callable[[FloatArray], FloatArray]
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         """See ``TorchAdapter._array_callable_to_tensor_callable``; what it returns is where its argument is."""
+        if self.device is None or self.device.type == "cpu":
+            return super()._array_callable_to_tensor_callable(array_func)
 
         def of_tensor(X: torch.Tensor) -> torch.Tensor:
             array = array_func(on_host(X.detach()).clone().numpy())

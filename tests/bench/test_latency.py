@@ -237,7 +237,7 @@ def test_each_case_runs_with_the_contestants_that_take_it(monkeypatch, tmp_path)
         ]
 
     monkeypatch.setattr(latency, "run_jobs", answered)
-    monkeypatch.setattr(latency.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(latency, "cores_of_process", lambda: 2)
     result = latency.bench_latency(section(), ["reference", "fast", "ax-random", "reference@cuda"], tmp_path)
     ours = {
         (r["problem"], r["n"], r["batch"], r.get("pending", 0)): r for r in result["rows"] if r["contestant"] == "fast"

@@ -102,7 +102,7 @@ def test_what_failed_is_listed_with_its_error_and_nothing_is_taken_for_markup(re
     assert "regret: gpu_gs fast, branin (machine A): 3 of 20 runs" in page.text
     assert "memory: stock Ax, branin (machine A)" in page.text
     assert page.text.count("Bad: <i>x</i>") == 2 and not page.all("i") and not page.all("b>")
-    (names,) = re.findall(r"5 runs failed or are missing \((.*?)\); they are listed below", page.text)
+    (names,) = re.findall(r"5 runs failed \((.*?)\), see below", page.text)
     assert sorted(names.split(", ")) == ["gpu_gs a<b", "gpu_gs fast", "stock Ax"]
 
 

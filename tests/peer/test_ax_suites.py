@@ -18,9 +18,6 @@ from tests.peer.stand_in import adapter_mocked_by, in_place_of_stock
 pytest.importorskip("pyfakefs", reason="Ax's test base class needs it")
 pytest.importorskip("sqlalchemy", reason="Ax's tests import its SQL store")
 
-# Tracing nearly doubles the time of Ax's code (Python 3.11), and what Ax's tests pass through, they do not check.
-pytestmark = pytest.mark.no_cover
-
 MODULES = [
     *(
         f"ax.generation_strategy.tests.test_{name}"
