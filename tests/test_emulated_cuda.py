@@ -1,12 +1,9 @@
 """The emulation of CUDA counts what waits, and nothing else; each operation as torch's sync debug mode has it."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+
+from tests.fresh_process import last_line_of
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"),
@@ -70,15 +67,4 @@ print("counted")
 
 
 def test_each_operation_is_counted_as_often_as_it_waits():
-    root = Path(__file__).resolve().parent.parent
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", COUNTS],
-        env={**os.environ, "PYTHONPATH": path},
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "counted"
+    assert last_line_of("-c", COUNTS) == "counted"

@@ -9,7 +9,7 @@ interval from k - 1/2 to k + 1/2 there.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -198,11 +198,25 @@ class Space:
     def contains(self, x: Sequence[Any], tolerance: float = 1e-9) -> bool:
         """Whether x has values of the right kinds inside the bounds where there is to be one, and meets the constraints
         up to ``tolerance``."""
+        return self._meets(x, tolerance, lambda parameter, value: parameter.holds(value))
+
+    def admits(self, x: Sequence[Any], tolerance: float = 1e-6) -> bool:
+        """Whether x can be judged: as ``contains``, but bounds hold up to ``tolerance`` too, for numbers of any type."""
+
+        def fits(parameter: Parameter, value: Any) -> bool:
+            if isinstance(parameter, Choice):
+                return parameter.holds(value)
+            return value is not None and bool(parameter.low - tolerance <= value <= parameter.high + tolerance)
+
+        return self._meets(x, tolerance, fits)
+
+    def _meets(self, x: Sequence[Any], tolerance: float, fits: Callable[[Parameter, Any], bool]) -> bool:
+        """Whether all values that are to be there fit their parameters, and meet the constraints up to ``tolerance``."""
         if len(x) != len(self.names):
             return False
         absent = self._absent(x)
         inside = all(
-            value is None if i in absent else parameter.holds(value)
+            value is None if i in absent else fits(parameter, value)
             for i, (parameter, value) in enumerate(zip(self.parameters, x, strict=False))
         )
         follows = zip(self.derived, x[len(self.parameters) :], strict=True)
@@ -234,16 +248,6 @@ class Space:
         for i in self._absent(x):
             x[i] = None
         return [*x, *(derived.value(x) for derived in self.derived)]
-
-    def admits(self, x: Sequence[Any], tolerance: float = 1e-6) -> bool:
-        """Whether x can be judged: in bounds and within the linear constraints, both up to ``tolerance``, of whatever type."""
-        for parameter, value in zip(self.parameters, x, strict=True):
-            if isinstance(parameter, Choice):
-                if not parameter.holds(value):
-                    return False
-            elif not parameter.low - tolerance <= value <= parameter.high + tolerance:
-                return False
-        return all(constraint.excess(x) <= tolerance for constraint in self.constraints)
 
     def initial_points(self, count: int, seed: int) -> list[Point]:
         """The first points of a scrambled Sobol sequence that meet the constraints.

@@ -449,3 +449,10 @@ def test_an_environment_that_fails_does_not_keep_the_others_from_being_set_up(en
     with pytest.raises(EnvironmentSetupError, match="one: pip failed"):
         setup([], print)
     assert done == ["two"]
+
+
+def test_ax_has_no_question_for_the_best_of_batch_trials_and_random_points_have_none_at_all():
+    stock = build("reference")
+    assert stock.answers_best and not build("random").answers_best
+    stock.report("batch_trials")
+    assert not stock.answers_best

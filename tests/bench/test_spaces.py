@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.spaces import AtMost, Choice, Derived, Equal, Float, Int, Space
 
 MIXED = Space((Float(-1.0, 3.0), Int(2, 4), Choice(("a", "b", "c")), Choice((0, 1))))
@@ -30,6 +31,17 @@ def test_a_point_that_can_be_judged_may_have_numbers_of_any_type_and_errors_of_r
     assert not space.admits([1.0 + 2e-6, 2, "a"])
     assert not space.admits([0.5 + 2e-6, 3, "a"])
     assert not space.admits([0.5, 3, "c"])
+
+
+@pytest.mark.parametrize(
+    "name", ["hartmann6-hierarchical", "hartmann6-derived", "hartmann6-equation", "hartmann6-linear"]
+)
+def test_points_of_every_kind_of_space_can_be_judged(name):
+    space = PROBLEMS[name].space
+    points = space.initial_points(8, seed=0)
+    assert all(space.contains(x) and space.admits(x) for x in points)
+    assert not any(space.admits(x[:-1]) for x in points)
+    assert not any(space.admits([2.5, *x[1:]]) for x in points)
 
 
 def test_discrete_values_are_drawn_equally_often_their_bounds_included():

@@ -1,15 +1,12 @@
 """How often the host waits for a GPU in an ask: emulated on the CPU (``tests.emulated_cuda``), and where there is one."""
 
 import json
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 
 from gpu_gs import GPUGenerationStrategy, timings
+from tests.fresh_process import last_line_of
 from tests.plugin.helpers import advance, largest_difference, make_client, wave
 
 torch = pytest.importorskip("torch")
@@ -33,20 +30,9 @@ def emulated():
     """Asks on an emulated GPU: two that fit warm, from 32 trials on, and two that keep their hyperparameters."""
     if not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch has no devices written in Python")
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     found = []
     for rows in (30, 60):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.plugin.emulated_asks", str(rows), "3"],
-            env={**os.environ, "PYTHONPATH": path},
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        first, *later = json.loads(done.stdout.splitlines()[-1])
+        first, *later = json.loads(last_line_of("-m", "tests.plugin.emulated_asks", str(rows), "3"))
         assert first["fit_decision"] == "default"
         found += later
     return found

@@ -136,9 +136,11 @@ class AxContestant(Contestant):
         while self.running:
             self.client.mark_trial_failed(self.running.pop(0))
 
+    @property
+    def answers_best(self) -> bool:
+        return self.data != "batch_trials"  # Ax's Client names the best of single trials only
+
     def best(self) -> Any:
-        if self.data == "batch_trials":
-            return None  # Ax's Client names the best of single trials only
         if self.problem.has_several_objectives:
             return self.client.get_pareto_frontier()
         return self.client.get_best_parameterization()
