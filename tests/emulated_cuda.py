@@ -193,6 +193,8 @@ class EmulatedCuda(TorchDispatchMode):
         self, operation: Any, args: Any, kwargs: Any, tensors: list[Tensor], any_there: bool, there: bool
     ) -> None:
         if operation is aten.equal:
+            if len({isinstance(tensor, DeviceTensor) for tensor in args[:2]}) > 1:
+                raise RuntimeError("Cannot compare two tensors on different devices")
             if args[0].shape == args[1].shape and args[0].numel() > 0:  # else torch knows without looking
                 self._wait("compared")
         elif operation in ALWAYS:

@@ -43,13 +43,13 @@ class Factor(Protocol):
         ...
 
     def satisfied(self, values: Tensor) -> Tensor:
-        """Which values are allowed. shape: (p, S) -> (S,)"""
+        """Which values are allowed. shape: (p, b, S) -> (b, S)"""
         ...
 
     def given(self, values: Tensor, valid: Tensor) -> "Factor":
-        """The factor once the forms have been these values at one more point, allowed in ``valid`` draws.
+        """The factor once the forms have been these values at b more points, each allowed in its ``valid`` draws.
 
-        shape: (p, S), (S,)
+        shape: (p, b, S), (b, S)
         """
         ...
 
@@ -89,7 +89,7 @@ class Improvement:
 
     def given(self, values: Tensor, valid: Tensor) -> "Improvement":
         value = values[0].where(valid, torch.full_like(values[0], -torch.inf))
-        return replace(self, best=torch.maximum(self.best, value))
+        return replace(self, best=torch.maximum(self.best, value.amax(0)))
 
     def first_draws(self, count: int) -> "Improvement":
         return replace(self, best=self.best[:count])
@@ -207,8 +207,9 @@ class HypervolumeImprovement:
         return torch.ones_like(values[0], dtype=torch.bool)
 
     def given(self, values: Tensor, valid: Tensor) -> "HypervolumeImprovement":
-        y = torch.where(valid.unsqueeze(-1), values.T, self.reference)  # the reference point changes nothing
-        lower, upper = extended(self.lower, self.upper, y)
+        # The reference point changes nothing.
+        Y = torch.where(valid.T.unsqueeze(-1), values.permute(2, 1, 0), self.reference)  # shape: (S, b, p)
+        lower, upper = extended(self.lower, self.upper, Y)
         return replace(self, lower=lower, upper=upper)
 
     def first_draws(self, count: int) -> "HypervolumeImprovement":

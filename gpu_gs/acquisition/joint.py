@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gpu_gs.acquisition.factors import Factor
-from gpu_gs.gp.draws import given_value
+from gpu_gs.gp.draws import given_values
 from gpu_gs.gp.posterior import PosteriorState
 from gpu_gs.gp.predictor import Predictor
 
@@ -54,7 +54,7 @@ class Joint:
 
     @property
     def sample_shape(self) -> tuple[int, int]:
-        """How many standard normal numbers ``given`` takes."""
+        """The shape of the standard normal numbers that ``given`` takes for a point."""
         return len(self.states), self.draws if self.draws > 1 else self.draws_if_pending
 
     @property
@@ -63,10 +63,10 @@ class Joint:
         for_states = sum(32 * (len(state.Z) + self.draws) for state in self.states)
         return for_states + sum(factor.bytes_per_point for factor in self.factors)
 
-    def given(self, x: Tensor, e: Tensor) -> "Joint":
-        """This function with one more pending point, its values drawn with the base samples e. shape: (d,), (m, S)"""
-        extended = [given_value(state, x, own) for state, own in zip(self.states, e, strict=True)]
-        values = self.forms @ torch.stack([f for _, f in extended])  # shape: (p, S)
+    def given(self, X: Tensor, e: Tensor) -> "Joint":
+        """This function with b more pending points, their values drawn with base samples. shape: (b, d), (b, m, S)"""
+        extended = [given_values(state, X, own) for state, own in zip(self.states, e.unbind(1), strict=True)]
+        values = torch.tensordot(self.forms, torch.stack([f for _, f in extended]), 1)  # shape: (p, b, S)
         valid = torch.stack([factor.satisfied(values[factor.columns]) for factor in self.factors]).all(0)
         factors = [factor.given(values[factor.columns], valid) for factor in self.factors]
         return Joint([state for state, _ in extended], self.forms, factors, self.draws_if_pending)

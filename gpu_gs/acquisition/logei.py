@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from gpu_gs.gp.draws import given_value
+from gpu_gs.gp.draws import given_values
 from gpu_gs.gp.posterior import PosteriorState
 from gpu_gs.gp.predictor import Predictor
 from gpu_gs.transfer import looking_is_cheap
@@ -89,7 +89,7 @@ class LogEI:
 
     @property
     def sample_shape(self) -> tuple[int]:
-        """How many standard normal numbers ``given`` takes."""
+        """The shape of the standard normal numbers that ``given`` takes for a point."""
         count = self.best.numel()
         return (count if count > 1 else PENDING_DRAWS,)
 
@@ -110,10 +110,10 @@ class LogEI:
             sigma = sigma.unsqueeze(-1)
         return improvement.div_(sigma)
 
-    def given(self, x: Tensor, e: Tensor) -> "LogEI":
-        """This function with one more pending point, its value drawn with the base samples e. shape: (d,), (S,)"""
-        state, f = given_value(self.state, x, e)
-        best = torch.maximum(self.best * self.weight, f * self.weight) * self.weight
+    def given(self, X: Tensor, e: Tensor) -> "LogEI":
+        """This function with b more pending points, their values drawn with the base samples e. shape: (b, d), (b, S)"""
+        state, f = given_values(self.state, X, e)
+        best = torch.maximum(self.best * self.weight, (f * self.weight).amax(0)) * self.weight
         return LogEI(state, best, self.weight)
 
     def value(self, X: Tensor) -> Tensor:

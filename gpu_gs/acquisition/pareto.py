@@ -122,26 +122,29 @@ def cells_above(front: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     return boxes.padded(S, like=front)
 
 
-def extended(lower: Tensor, upper: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells after one more point in each draw.
+def extended(lower: Tensor, upper: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells after b more points in each draw.
 
     With more than two objectives they are somewhat more than if all points were cut anew, which takes far longer.
 
     Args:
         lower: Lower bounds, as from ``cells`` or from here; those of one draw serve all. shape: (S, K, m) or (1, K, m)
         upper: Upper bounds. shape: as ``lower``
-        y: The points; one that is dominated, or not above the reference point, changes nothing. shape: (S, m)
+        Y: The points; one that is dominated, or not above the reference point, changes nothing. shape: (S, b, m)
     """
-    S, m = y.shape
+    S, b, m = Y.shape
     lower, upper = lower.expand(S, -1, -1), upper.expand(S, -1, -1)
     if m == 2:
         reference = torch.stack([lower[:, 0, 0], lower[:, -1, 1]], -1).unsqueeze(1)  # shape: (S, 1, 2)
         corners = torch.stack([upper[:, :-1, 0], lower[:, :-1, 1]], -1)
-        return _staircase(fronts(torch.cat([corners, y.unsqueeze(1)], 1), reference), reference.squeeze(1))
+        return _staircase(fronts(torch.cat([corners, Y], 1), reference), reference.squeeze(1))
     real = (lower < upper).all(-1).reshape(-1).cpu().numpy()
     draw = np.repeat(np.arange(S), lower.shape[1])[real]
     low, up = (bound.detach().reshape(-1, m).cpu().numpy()[real] for bound in (lower, upper))
-    return _Boxes(low, up, draw).without(y.detach().cpu().numpy()[draw]).padded(S, like=lower)
+    boxes, points = _Boxes(low, up, draw), Y.detach().cpu().numpy()
+    for j in range(b):
+        boxes = boxes.without(points[boxes.draw, j])
+    return boxes.padded(S, like=lower)
 
 
 def hypervolume(Y: Tensor, reference: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -1,8 +1,8 @@
-"""Points scored once, whose scores follow when a pending point is added.
+"""Points scored once, whose scores follow when pending points are added.
 
-Notation as in ``gpu_gs.gp.posterior``. A pool keeps v = L^-1 k(Z, pool). One more pending point z adds the row [u, m] to
-L, hence the row r = (k(z, pool) - u^T v) / m to v: variances lose r^2, means gain r e in each draw. O(n m) instead of
-O(n^2 m).
+Notation as in ``gpu_gs.gp.posterior``. A pool keeps v = L^-1 k(Z, pool). More pending points z add the rows [U, M] to L,
+hence the rows r = M^-1 (k(z, pool) - U v) to v: variances lose the sum of r^2, means gain r^T e in each draw. O(n m) for
+each instead of O(n^2 m).
 
 Not every point is worth its O(n^2): the first rows of v alone, O(l^2) each, and the nearest training point alone bound
 the variance from above, and all acquisition functions here rise with the variance. Only the points with the highest
@@ -74,14 +74,14 @@ class Pool:
         return cls(X, v, v[:0], p.mean(k), variance)
 
     def given(self, function: OneOutcome, e: Tensor | None) -> "Pool":
-        """The pool under ``function``, which has one more pending point than before; ``e`` as handed to its ``given``."""
-        row = _row(function.state, self.X, self.v, self.rows)
+        """The pool under ``function``, which has more pending points than before; ``e`` as handed to its ``given``."""
+        more = _rows_after(function.state, self.X, self.v, self.rows)
         mean = self.mean
         if e is not None:
             mean = mean if mean.dim() == 2 else mean.unsqueeze(-1)
-            mean = mean + function.weight * row.unsqueeze(-1) * e
-        variance = (self.variance - row * row).clamp_min(SMALLEST_VARIANCE)
-        return replace(self, rows=torch.cat([self.rows, row.unsqueeze(0)]), mean=mean, variance=variance)
+            mean = mean + function.weight * (more.T @ e)
+        variance = (self.variance - more.square().sum(0)).clamp_min(SMALLEST_VARIANCE)
+        return replace(self, rows=torch.cat([self.rows, more]), mean=mean, variance=variance)
 
 
 @dataclass(frozen=True)
@@ -121,15 +121,15 @@ class JointPool:
         return cls(X, tuple(v), tuple(one[:0] for one in v), mean, variance)
 
     def given(self, function: Joint, e: Tensor) -> "JointPool":
-        """The pool under ``function``, which has one more pending point than before; ``e`` as handed to its ``given``."""
-        row = torch.stack(
-            [_row(s, self.X, v, rows) for s, v, rows in zip(function.states, self.v, self.rows, strict=True)], 1
-        )  # shape: (k, m)
+        """The pool under ``function``, which has more pending points than before; ``e`` as handed to its ``given``."""
+        more = torch.stack(
+            [_rows_after(s, self.X, v, rows) for s, v, rows in zip(function.states, self.v, self.rows, strict=True)]
+        )  # shape: (m, b, k)
         return replace(
             self,
-            rows=tuple(torch.cat([old, new.unsqueeze(0)]) for old, new in zip(self.rows, row.unbind(1), strict=True)),
-            mean=self.mean + row.unsqueeze(-1) * e,
-            variance=(self.variance - row * row).clamp_min(SMALLEST_VARIANCE),
+            rows=tuple(torch.cat([old, new]) for old, new in zip(self.rows, more, strict=True)),
+            mean=self.mean + torch.einsum("mbk,bms->kms", more, e),
+            variance=(self.variance - more.square().sum(1).T).clamp_min(SMALLEST_VARIANCE),
         )
 
 
@@ -138,9 +138,9 @@ def pool_of(function: ClosedForm, X: Tensor) -> Pool | JointPool:
     return JointPool.of(function, X) if isinstance(function, Joint) else Pool.of(function, X)
 
 
-def _row(state: PosteriorState, X: Tensor, v: Tensor, rows: Tensor) -> Tensor:
-    """The row that the newest point of a state, pending, adds to v. shape: (k, d), (n, k), (p, k) -> (k,)"""
-    n = len(v)
-    k = state.s * covariance(state.kind, squared_distances(state.Z[-1:], state.to_z(X)))[0]
-    u, m = state.L[-1, :-1], state.L[-1, -1]
-    return (k - u[:n] @ v - u[n:] @ rows) / m
+def _rows_after(state: PosteriorState, X: Tensor, v: Tensor, rows: Tensor) -> Tensor:
+    """What the points of a state beyond v and rows, all pending, add to them. shape: (k, d), (n, k), (p, k) -> (b, k)"""
+    n, known = len(v), len(v) + len(rows)
+    k = state.s * covariance(state.kind, squared_distances(state.Z[known:], state.to_z(X)))
+    U, M = state.L[known:, :known], state.L[known:, known:]
+    return torch.linalg.solve_triangular(M, k - U[:, :n] @ v - U[:, n:] @ rows, upper=False)

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from gpu_gs.gp.draws import given_value
+from gpu_gs.gp.draws import given_values
 from gpu_gs.gp.posterior import PosteriorState
 from gpu_gs.gp.predictor import Predictor
 
@@ -38,9 +38,9 @@ class UpperConfidenceBound:
         """Memory that scoring one point takes."""
         return 32 * (len(self.state.Z) + 1)
 
-    def given(self, x: Tensor, e: Tensor | None = None) -> "UpperConfidenceBound":
-        """This function with one more pending point. shape: (d,)"""
-        return UpperConfidenceBound(given_value(self.state, x, None)[0], self.beta, self.weight)
+    def given(self, X: Tensor, e: Tensor | None = None) -> "UpperConfidenceBound":
+        """This function with b more pending points. shape: (b, d)"""
+        return UpperConfidenceBound(given_values(self.state, X, None)[0], self.beta, self.weight)
 
     def score(self, mean: Tensor, variance: Tensor) -> Tensor:
         """The value for a posterior mean, times ``weight``, and variance. shape: (b,), (b,) -> (b,)"""

@@ -2,12 +2,15 @@
 
 Contestants run one after the other, those of one size next to each other, each with every thread count; its better one,
 by the median, counts. Ratios are of medians (and of means) over asks in sequence, each told its value, refits included.
+Several rounds, each from other initial points, let what the machine does meanwhile and the data vary alike for all: an
+interval of a ratio is a bootstrap over the rounds that both have.
 """
 
 import json
+import random
 import statistics as st
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from gpu_gs.bench.contestants import is_ours, is_strategy, on_cuda, short, unsui
 from gpu_gs.bench.plan import LatencySection
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
-from gpu_gs.bench.statistics import growth, quantile
+from gpu_gs.bench.statistics import LEVEL, RESAMPLES, growth, quantile
 from gpu_gs.device import cores_of_process
 
 BATCH_SIZE = 200
@@ -28,6 +31,12 @@ GROWTH_RANGE = (250, 2_000)
 
 FEWEST_FOR_P95 = 20
 """Asks of which the slowest twentieth is one at least."""
+
+FEWEST_ROUNDS = 3
+"""Rounds from which on a ratio has an interval."""
+
+ROUNDS = "_rounds"
+"""Of a row in the making: the seconds of its asks by the seed of their round."""
 
 KEPT = ("kept", "unchanged")
 """Fit decisions that are no refit: hyperparameters kept, or no new data."""
@@ -127,8 +136,9 @@ def bench_latency(
     cases = {case: suited(case, contestants, cuda_only) for case, cuda_only in every}
     counts = sorted(set(section.threads or (1, cores_of_process())))
     jobs = [
-        case.job(contestant=contestant, asks=section.asks, limit=section.limit, threads=count, seed=section.seed)
+        case.job(contestant=contestant, asks=section.asks, limit=section.limit, threads=count, seed=seed)
         for case, present in cases.items()
+        for seed in range(section.seed, section.seed + section.rounds)
         for contestant in present
         for count in counts
     ]
@@ -142,6 +152,7 @@ def bench_latency(
         "benchmark": "latency",
         "environment": before,
         "asks": section.asks,
+        "rounds": section.rounds,
         "seed": section.seed,
         "rows": rows,
         "growth": growth_rows(rows),
@@ -176,14 +187,21 @@ def _row(lines: Sequence[Job]) -> dict[str, Any]:
     answers = [line for line in lines if "answer" in line]
     if not answers:
         return {**row, "error": lines[0]["error"]}
-    best = min(answers, key=lambda line: st.median(line["answer"]["ask"]))
-    answer = best["answer"]
+    by_threads: dict[int, dict[int, Any]] = {}  # by seed
+    for line in answers:
+        by_threads.setdefault(line["job"]["threads"], {})[line["job"]["seed"]] = line["answer"]
+    # A thread count that failed in a round is one to choose only if all did.
+    rounds = max(map(len, by_threads.values()))
+    medians = {count: st.median(_asks(found)) for count, found in by_threads.items() if len(found) == rounds}
+    threads = min(medians, key=lambda count: medians[count])
+    answer = _joined(list(by_threads[threads].values()))
     asks = answer["ask"]
     row |= {
-        "threads": best["job"]["threads"],
-        "medians_by_threads": {str(x["job"]["threads"]): st.median(x["answer"]["ask"]) for x in answers},
+        ROUNDS: {seed: one["ask"] for seed, one in by_threads[threads].items()},
+        "threads": threads,
+        "medians_by_threads": {str(count): median for count, median in medians.items()},
         "asks": len(asks),
-        "asks_wanted": job["asks"],
+        "asks_wanted": job["asks"] * len({line["job"]["seed"] for line in lines}),
         "median": st.median(asks),
         "mean": st.fmean(asks),
         "p95": quantile(asks, 0.95) if len(asks) >= FEWEST_FOR_P95 else None,
@@ -206,6 +224,21 @@ def _row(lines: Sequence[Job]) -> dict[str, Any]:
         stages["other"] = [max(ask - sum(known), 0.0) for ask, *known in parts]
         row["stages"] = {name: st.median(seconds) for name, seconds in stages.items()}
     return row
+
+
+def _asks(by_seed: Mapping[int, Any]) -> list[float]:
+    return [seconds for answer in by_seed.values() for seconds in answer["ask"]]
+
+
+def _joined(answers: Sequence[Any]) -> dict[str, Any]:
+    """The answers of several rounds as one: lists in a row, the median of the first asks, the most memory."""
+    joined: dict[str, Any] = {"first": st.median(answer["first"] for answer in answers)}
+    for name in ("ask", "tell", "best", "details"):
+        joined[name] = [each for answer in answers for each in answer[name] or ()]
+    for name in ("peak_mb", "asks_mb", "cuda_mb"):
+        known = [answer[name] for answer in answers if answer[name] is not None]
+        joined[name] = max(known) if known else None
+    return joined
 
 
 def _recorded(asks: list[float], details: list[list[dict[str, Any]]]) -> dict[str, Any]:
@@ -243,13 +276,36 @@ def _compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "contestant": other["contestant"],
                 "median": other["median"] / row["median"],
                 "mean": other["mean"] / row["mean"],
+                **interval_of_ratio(other[ROUNDS], row[ROUNDS]),
             }
             for key, other in opponents.items()
             if other is not None
         }
         if is_ours(row["contestant"]):
             row["targets"] = targets_of(row, cuda)
+    for row in by_name.values():
+        row["medians_by_seed"] = {str(seed): st.median(asks) for seed, asks in row.pop(ROUNDS).items()}
     return rows
+
+
+def interval_of_ratio(theirs: Mapping[int, list[float]], ours: Mapping[int, list[float]]) -> dict[str, list[float]]:
+    """The 95 % interval of the ratio of medians, a bootstrap over the rounds of both; empty if they are too few.
+
+    Args:
+        theirs: Seconds of their asks, by the round's seed.
+        ours: The same of ours.
+    """
+    common = sorted(set(theirs) & set(ours))
+    if len(common) < FEWEST_ROUNDS:
+        return {}
+    draw = random.Random(0)
+    ratios = []
+    for _ in range(RESAMPLES):
+        seeds = draw.choices(common, k=len(common))
+        pooled = [[seconds for seed in seeds for seconds in of[seed]] for of in (theirs, ours)]
+        ratios.append(st.median(pooled[0]) / st.median(pooled[1]))
+    tail = (1 - LEVEL) / 2
+    return {"interval": [quantile(ratios, tail), quantile(ratios, 1 - tail)]}
 
 
 def targets_of(row: dict[str, Any], cuda: bool) -> list[dict[str, Any]]:

@@ -47,14 +47,22 @@ class LatencySection(ConfigModel):
     """Seconds of an ask."""
 
     cases: tuple[LatencyCase, ...] = Field(min_length=1, description="What is asked.")
-    asks: Count = Field(default=20, ge=1, description="Asks timed at each size, after one that is not.")
+    asks: Count = Field(default=20, ge=1, description="Asks timed at each size in a round, after one that is not.")
+    rounds: Count = Field(
+        default=1,
+        ge=1,
+        description="Times that all contestants of a case are timed in turn, each from initial points of another seed; "
+        "from three on, ratios have intervals.",
+    )
     threads: Threads = Field(
         default=None, description="Thread counts to try, the best one counts; null: one and all cores of this process."
     )
     limit: float = Field(
-        default=600.0, ge=0, description="Seconds after which a contestant times no further ask, three at least."
+        default=600.0,
+        ge=0,
+        description="Seconds of a round after which a contestant times no further ask, three at least.",
     )
-    seed: StrictInt = Field(default=0, ge=0, description="Seed of the initial points.")
+    seed: StrictInt = Field(default=0, ge=0, description="Seed of the initial points; of the next round, one more.")
 
 
 class RegretCase(ConfigModel):

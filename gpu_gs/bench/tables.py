@@ -95,8 +95,8 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
                 "(mean)",
                 "target",
             ],
-            f"Ratios of medians, in brackets of means; a target counts as met where the mean reaches "
-            f"{100 * MEAN_SHARE:.0f} % of it too.",
+            f"Ratios of medians, with 95 % intervals over rounds where there were three or more, and of means; a target "
+            f"counts as met where the mean reaches {100 * MEAN_SHARE:.0f} % of it too.",
         )
         more = _table(
             f"Tails, memory, fits and acquisition functions of an ask, {problem}, {rows[0]['d']} parameters",
@@ -136,7 +136,7 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
                 milliseconds(row["median"]),
                 milliseconds(row["mean"]),
                 *(
-                    f"{against[key][kind]:.3g}x" if key in against else ""
+                    _ratio(against[key], kind) if key in against else ""
                     for key in ("ax", "optuna")
                     for kind in ("median", "mean")
                 ),
@@ -160,6 +160,12 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
     if result["growth"]:
         tables.append(_growth_table(result["growth"]))
     return tables
+
+
+def _ratio(ratio: dict[str, Any], kind: str) -> str:
+    """Of medians with its interval, if it has one."""
+    interval = ratio.get("interval") if kind == "median" else None
+    return f"{ratio[kind]:.3g}x" + ("" if interval is None else " ({:.3g} to {:.3g})".format(*interval))
 
 
 def _reasons(rows: list[dict[str, Any]]) -> str | None:

@@ -1,8 +1,8 @@
-"""A posterior conditioned on latent values at further points, one point at a time, by extending its factor.
+"""A posterior conditioned on latent values at further points, by extending its factor.
 
-Notation as in ``gpu_gs.gp.posterior``; for the new point z: k = s k(z, Z), u = L^-1 k, m^2 = s - u^T u. The factor gets the
-row [u, m]. A draw of the latent value is f = mean + m e with e standard normal, and since L'^-1 (f - c) ends in e,
-alpha' = L'^-T [a, e] = [alpha - L^-T u (e / m), e / m]: no draw at the points before it is needed.
+Notation as in ``gpu_gs.gp.posterior``; for b new points z: k = s k(z, Z), u = L^-1 k^T, M M^T = s k(z, z) + jitter - u^T u. The
+factor gets the rows [u^T, M]. A draw of the latent values is f = mean + M e with e standard normal, and since L'^-1 (f - c) ends
+in e, alpha' = L'^-T [a, e] = [alpha - L^-T u w, w] with w = M^-T e: no draw at the points before them is needed.
 """
 
 from dataclasses import replace
@@ -13,42 +13,60 @@ from torch import Tensor
 from gpu_gs.gp.covariance import covariance, squared_distances
 from gpu_gs.gp.posterior import JITTERS, PosteriorState
 
+JITTER = JITTERS[0]
+"""Added to the variance of each value, as a share of the prior variance: points may lie on top of each other."""
 
-def given_value(state: PosteriorState, x: Tensor, e: Tensor | None) -> tuple[PosteriorState, Tensor]:
-    """The posterior given the latent value at a point, in O(n^2 + n S).
+
+def given_values(state: PosteriorState, X: Tensor, e: Tensor | None) -> tuple[PosteriorState, Tensor]:
+    """The posterior given the latent values at b points, in O(n^2 + n S) each.
 
     Args:
         state: The posterior so far; its ``alpha`` may have S columns.
-        x: The point, raw. shape: (d,)
-        e: Standard normal numbers, one for each of S draws; None: the value is the posterior mean, which leaves the
-            mean as it is everywhere. shape: (S,)
+        X: The points, raw. shape: (b, d)
+        e: Standard normal numbers, one for each point and each of S draws; None: the values are the posterior means,
+            which leaves the mean as it is everywhere. shape: (b, S)
 
     Returns:
-        The state with one more row, and the values. shape: (S,), or as the mean if ``e`` is None
+        The state with b more rows, and the values. shape: (b, S), or (b,) if neither ``e`` nor the state has draws
     """
-    z = state.to_z(x.unsqueeze(0))
-    k = state.s * covariance(state.kind, squared_distances(z, state.Z))  # shape: (1, n)
-    u = torch.linalg.solve_triangular(state.L, k.T, upper=False)  # shape: (n, 1)
-    m = (state.s - (u * u).sum()).clamp_min(JITTERS[0] * state.s).sqrt()
-    n = len(state.Z)
-    L = state.L.new_zeros(n + 1, n + 1)
-    L[:n, :n], L[n, :n], L[n, n] = state.L, u[:, 0], m
-    f = state.c + (k @ state.alpha)[0]
+    z = state.to_z(X)
+    k = state.s * covariance(state.kind, squared_distances(z, state.Z))  # shape: (b, n)
+    u = torch.linalg.solve_triangular(state.L, k.T, upper=False)  # shape: (n, b)
+    M = _factor_given(state, z, u)
+    if M is None:  # one by one a variance cannot be lost
+        values = []
+        for j in range(len(X)):
+            state, value = given_values(state, X[j : j + 1], None if e is None else e[j : j + 1])
+            values.append(value)
+        return state, torch.cat(values)
+    n, b = len(state.Z), len(z)
+    L = state.L.new_zeros(n + b, n + b)
+    L[:n, :n], L[n:, :n], L[n:, n:] = state.L, u.T, M
+    f = state.c + k @ state.alpha
     alpha = state.alpha
     if e is None:
-        alpha = torch.cat([alpha, torch.zeros_like(alpha[:1])])
+        alpha = torch.cat([alpha, alpha.new_zeros(b, *alpha.shape[1:])])
     else:
-        f = f + m * e
+        f = (f if f.dim() == 2 else f.unsqueeze(-1)) + M @ e
         alpha = alpha if alpha.dim() == 2 else alpha.unsqueeze(-1)
-        w = torch.linalg.solve_triangular(state.L.T, u, upper=True)  # shape: (n, 1)
-        step = (e / m).unsqueeze(0)
-        alpha = torch.cat([alpha - w @ step, step])
+        w = torch.linalg.solve_triangular(M.T, e, upper=True)  # shape: (b, S)
+        alpha = torch.cat([alpha - torch.linalg.solve_triangular(state.L.T, u, upper=True) @ w, w])
     extended = replace(
         state,
         Z=torch.cat([state.Z, z]),
-        y=torch.cat([state.y, f.mean().reshape(1)]),
-        noise=torch.cat([state.noise, torch.zeros_like(state.noise[:1])]),
+        y=torch.cat([state.y, f.reshape(b, -1).mean(-1)]),
+        noise=torch.cat([state.noise, state.noise.new_zeros(b)]),
         L=L,
         alpha=alpha,
     )
     return extended, f
+
+
+def _factor_given(state: PosteriorState, z: Tensor, u: Tensor) -> Tensor | None:
+    """M of one point or more; None if rounding leaves several without. shape: (b, d), (n, b) -> (b, b)"""
+    if len(z) == 1:
+        return (state.s * (1 + JITTER) - (u * u).sum()).clamp_min(JITTER * state.s).sqrt().reshape(1, 1)
+    C = state.s * covariance(state.kind, squared_distances(z, z))
+    C.diagonal().copy_((state.s * (1 + JITTER)).expand(len(z)))
+    M, info = torch.linalg.cholesky_ex(C - u.T @ u)
+    return M if int(info) == 0 else None  # a host synchronization

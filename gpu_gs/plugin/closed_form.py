@@ -26,6 +26,7 @@ from gpu_gs.gp.posterior import PosteriorState, reasons_against_state, state_fro
 from gpu_gs.optimize.candidates import raw_samples_of
 from gpu_gs.optimize.polytope import Constraints
 from gpu_gs.plugin.acquisition import BatchedAcquisition
+from gpu_gs.plugin.ask import current
 from gpu_gs.plugin.sequence import Sequences, seed_of_run
 from gpu_gs.rng import derive_seed
 from gpu_gs.telemetry import stage
@@ -263,6 +264,13 @@ class ClosedFormAcquisition(BatchedAcquisition):
         linear: Mapping[str, Any],
     ) -> tuple[Tensor, Tensor] | None:
         if self._config.raw_samples * self._bytes_per_point() > memory_mb * 2**20:
+            if (ask := current()) is not None:
+                ask.because(
+                    [
+                        f"acquisition: {self._config.raw_samples} raw samples at once need more than {memory_mb} MiB, so "
+                        "each candidate scores its own, some at a time"
+                    ]
+                )
             return None
 
         def raw(seed: int) -> Tensor:

@@ -5,8 +5,8 @@ scored raw samples above all, is kept for as long as the fitted model lives and 
 
 It is a cache and nothing else. The seeds of what is kept derive from the ask's index less the number of pending points,
 which is the same for all k asks, and the base samples of a pending point from its place among them; pending points are
-always added one by one in their order. So the same numbers come out, to the last bit, whether the cache had something
-or not, in this process or another.
+added in their order, each full block of them at once and the rest one by one. So the same numbers come out, to the last
+bit, whether the cache had something or not, in this process or another.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,9 @@ from torch import Tensor
 
 from gpu_gs.acquisition.pool import ClosedForm, JointPool, Pool, pool_of
 from gpu_gs.rng import derive_seed
+
+BLOCK = 32
+"""Pending points that are added at once where there are as many: hundreds of abandoned trials stay pending for ever."""
 
 
 def seed_of_run(strategy_seed: int, index: int, pending: int, attempt: int) -> int:
@@ -62,22 +65,29 @@ class Sequence:
         generator.manual_seed(derive_seed(self.seed, 1, place, 0))
         return torch.randn(shape, generator=generator, dtype=self.pending.dtype, device=self.pending.device)
 
-    def given(self, x: Tensor) -> "Sequence":
-        """With one more point pending. shape: (d,)"""
-        e = self.base_samples(len(self.pending))
-        function: Any = self.function.given(x, e)  # type: ignore[arg-type]  # None where it has no sample_shape
+    def given(self, X: Tensor) -> "Sequence":
+        """With more points pending. shape: (b, d)"""
+        p = len(self.pending)
+        samples = [one for place in range(p, p + len(X)) if (one := self.base_samples(place)) is not None]
+        e = torch.stack(samples) if samples else None
+        function: Any = self.function.given(X, e)  # type: ignore[arg-type]  # None where it has no sample_shape
         pool: Any = self.pool
         pool = None if pool is None else pool.given(function, e)
-        return replace(self, pending=torch.cat([self.pending, x.unsqueeze(0)]), function=function, pool=pool)
+        return replace(self, pending=torch.cat([self.pending, X]), function=function, pool=pool)
 
     def extended_to(self, pending: Tensor) -> "Sequence | None":
-        """With all of these points pending; None if they do not begin with those that are already."""
-        p = len(self.pending)
-        if len(pending) < p or not torch.equal(pending[:p], self.pending):
+        """With all of these points pending; None if they do not begin with those that are already.
+
+        Also None if some of those that are were added one by one and belong to a block that is full now.
+        """
+        p, in_blocks = len(self.pending), len(pending) // BLOCK * BLOCK
+        if len(pending) < p or not torch.equal(pending[:p], self.pending) or (p < in_blocks and p % BLOCK):
             return None
         extended = self
-        for x in pending[p:]:
-            extended = extended.given(x)
+        while p < len(pending):
+            b = BLOCK if p < in_blocks else 1
+            extended = extended.given(pending[p : p + b])
+            p += b
         return extended
 
 

@@ -1,9 +1,9 @@
 """Ax's Surrogate with a warm-started fit, or none: hyperparameters are kept until there is a reason to refit.
 
 ``Surrogate._construct_model`` builds a BoTorch model and fits it from its default initial values; no state can be
-handed in without also loading it into the fitted model's buffers. Overriding that one private method is the only way
-to fit from another start, so it is done here and nowhere else; ``tests/plugin/test_upstream.py`` notices when the
-method changes.
+handed in without also loading it into the fitted model's buffers. Overriding that private method is the only way
+to fit from another start, so it is done here and nowhere else, and so is ``_dataset_matches_cache``, which does not know
+that an ask may be on another device than the last one; ``tests/plugin/test_upstream.py`` notices when they change.
 
 Only an ask advances what is remembered: a fit in between (for an analysis, say) starts from it but leaves it alone, so
 that it cannot change the next candidate.
@@ -186,6 +186,11 @@ class WarmSurrogate(Surrogate):
             "schedule": self.schedule,
             "warm_start": self.warm_start,
         }
+
+    def _dataset_matches_cache(self, dataset: SupervisedDataset) -> bool:
+        """See ``Surrogate._dataset_matches_cache``, which torch stops where the last ask was on another device."""
+        last = self._last_datasets.get(tuple(dataset.outcome_names))  # type: ignore[arg-type]  # as below
+        return (last is None or last.X.device == dataset.X.device) and super()._dataset_matches_cache(dataset)
 
     def _construct_model(
         self,

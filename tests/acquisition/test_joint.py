@@ -11,6 +11,7 @@ from botorch.utils.multi_objective.box_decompositions.non_dominated import FastN
 
 from gpu_gs.acquisition.factors import Feasibility, HypervolumeImprovement, Improvement
 from gpu_gs.acquisition.joint import Joint
+from gpu_gs.acquisition.pool import JointPool
 from gpu_gs.gp.posterior import build_states
 from tests.gp.models import make_model
 
@@ -112,8 +113,8 @@ def test_gradients_equal_finite_differences(name, device):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_gradients_with_a_pending_point_equal_finite_differences(name):
     function, X = FUNCTIONS[name]("cpu"), uniform(6, 2, 3)
-    e = torch.randn(function.sample_shape, generator=torch.Generator().manual_seed(1), dtype=torch.double)
-    function = function.given(uniform(1, 2, 8)[0], e)
+    e = torch.randn(1, *function.sample_shape, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    function = function.given(uniform(1, 2, 8), e)
     _, gradient = function.value_and_grad(X)
     step = 1e-6
     for k in range(2):
@@ -121,6 +122,22 @@ def test_gradients_with_a_pending_point_equal_finite_differences(name):
         shift[:, k] = step
         slope = (function.value(X + shift) - function.value(X - shift)) / (2 * step)
         torch.testing.assert_close(gradient[:, k], slope, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_pending_points_given_at_once_are_those_given_one_by_one(name, device):
+    """Of the function and of a pool of scored points, whose scores are those from scratch."""
+    function, pending, X = FUNCTIONS[name](device), uniform(5, 2, 8, device), uniform(40, 2, 3, device)
+    generator = torch.Generator().manual_seed(1)
+    e = torch.randn(5, *function.sample_shape, generator=generator, dtype=torch.double).to(device)
+    one_by_one, at_once, pool = function, function, JointPool.of(function, X)
+    for j in range(5):
+        one_by_one = one_by_one.given(pending[j : j + 1], e[j : j + 1])
+    for some in (slice(0, 2), slice(2, 5)):
+        at_once = at_once.given(pending[some], e[some])
+        pool = pool.given(at_once, e[some])
+    torch.testing.assert_close(at_once.value(X), one_by_one.value(X), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(at_once.score(pool.mean, pool.variance), at_once.value(pool.X), rtol=1e-5, atol=1e-5)
 
 
 def test_constrained_improvement_equals_botorchs():
@@ -239,8 +256,8 @@ def test_a_pending_point_counts_as_the_expectation_by_sampling():
     states, X, pending = states_of(2, n=10), uniform(6, 2, 7), uniform(1, 2, 8)
     below = Feasibility(tensor([-math.inf]), tensor([0.3]), slice(1, 2))
     function = Joint(states, eye(2), [Improvement(tensor([0.1]), slice(0, 1)), below], 20_000)
-    e = torch.randn(2, 20_000, generator=torch.Generator().manual_seed(3), dtype=torch.double)
-    ours = function.given(pending[0], e).value(X)
+    e = torch.randn(1, 2, 20_000, generator=torch.Generator().manual_seed(3), dtype=torch.double)
+    ours = function.given(pending, e).value(X)
     generator = torch.Generator().manual_seed(5)
     f, g = (latent_samples(state, torch.cat([pending, X]), 200_000, generator) for state in states)
     incumbent = f[0].where(g[0] <= 0.3, tensor(-9.0)).clamp_min(0.1)

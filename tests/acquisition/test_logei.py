@@ -112,8 +112,8 @@ def test_pending_points_count_as_the_expectation_by_sampling(weight):
     best = torch.tensor(0.4 * weight).double()
     function = LogEI(state_from_model(model), best, weight)
     generator = torch.Generator().manual_seed(9)
-    for x in pending:
-        function = function.given(x, torch.randn(20_000, generator=generator, dtype=torch.double))
+    for x in pending.split(1):
+        function = function.given(x, torch.randn(1, 20_000, generator=generator, dtype=torch.double))
     with torch.no_grad():
         joint = model.posterior(torch.cat([pending, X])).distribution
     L = torch.linalg.cholesky(joint.covariance_matrix + 1e-8 * torch.eye(10))
@@ -128,8 +128,8 @@ def test_pending_points_count_as_the_expectation_by_sampling(weight):
 def test_gradient_with_pending_points_equals_finite_differences(kind):
     model, X, pending = make_model(kind, 12, 2).eval(), uniform(6, 7), uniform(2, 8)
     function = LogEI(state_from_model(model), torch.tensor(0.2).double())
-    for place, x in enumerate(pending):
-        e = torch.randn(5, generator=torch.Generator().manual_seed(place), dtype=torch.double)
+    for place, x in enumerate(pending.split(1)):
+        e = torch.randn(1, 5, generator=torch.Generator().manual_seed(place), dtype=torch.double)
         function = function.given(x, e)
     _, gradient = function.value_and_grad(X)
     step = 1e-6

@@ -174,14 +174,15 @@ def test_a_draw_without_a_front_is_padded_to_the_others(m):
 
 @pytest.mark.parametrize("m", [2, 3, 4])
 @pytest.mark.parametrize("draws", [1, 4])
-def test_one_more_point_in_each_draw_gives_the_cells_of_all_points(draws, m, device):
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_more_points_in_each_draw_give_the_cells_of_all_points(at_once, draws, m, device):
     Y, new = clouds(4, 30, m, device=device), clouds(4, 6, m, seed=5, device=device) * 1.05
     Y = Y[:draws]
     reference = torch.full((m,), 0.1, dtype=torch.double, device=device)
     new[1, 0], new[2, 1], new[3, 2] = 0.05, 0.3, Y[-1, 0]  # below the reference point, dominated, known
     lower, upper = cells(Y, reference)
-    for i in range(6):
-        lower, upper = extended(lower, upper, new[:, i])
+    for some in new.split(at_once, 1):
+        lower, upper = extended(lower, upper, some)
     everything = torch.cat([Y.expand(4, -1, -1), new], 1)
     points = 1.3 * torch.rand(4, 2000, m, generator=torch.Generator().manual_seed(3), dtype=torch.double).to(device)
     assert torch.equal(inside(points, lower, upper), inside(points, *cells(everything, reference)))
@@ -191,7 +192,7 @@ def test_one_more_point_in_each_draw_gives_the_cells_of_all_points(draws, m, dev
 
 def test_cells_of_two_objectives_extended_by_a_point_are_those_cut_anew():
     Y, new = clouds(3, 20, 2), clouds(3, 1, 2, seed=4)
-    got = extended(*cells(Y, zero(Y)), new[:, 0])
+    got = extended(*cells(Y, zero(Y)), new)
     for bound, expected in zip(got, cells(torch.cat([Y, new], 1), zero(Y)), strict=True):
         assert torch.equal(bound, expected)
 
@@ -215,5 +216,5 @@ def test_partitions_cut_again_only_when_a_front_or_the_reference_point_changed(m
 def test_single_precision_stays_single(device):
     for m in (2, 3):
         Y = clouds(2, 10, m, device=device).float()
-        for bound in (*cells(Y, zero(Y)), *extended(*cells(Y, zero(Y)), Y[:, 0] * 2)):
+        for bound in (*cells(Y, zero(Y)), *extended(*cells(Y, zero(Y)), Y[:, :1] * 2)):
             assert bound.dtype == torch.float32 and bound.device == Y.device

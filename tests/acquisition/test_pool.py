@@ -31,16 +31,16 @@ def functions(device="cpu"):
 @pytest.mark.parametrize("name", functions())
 def test_scores_with_more_and_more_pending_points_are_those_from_scratch(name, device):
     function = functions(device)[name]
-    X, pending = uniform(300, 3, 2, device), uniform(3, 3, 3, device)
+    X, pending = uniform(300, 3, 2, device), uniform(6, 3, 3, device)
     pool = Pool.of(function, X)
     assert len(pool.X) == KEPT
     draws = function.best.numel() if isinstance(function, LogEI) else 0
     generator = torch.Generator(device=device).manual_seed(4)
-    for x in pending:
+    for some in torch.split(pending, [1, 3, 2]):
         e = None
         if draws:
-            e = torch.randn(max(draws, 8), generator=generator, dtype=torch.double, device=device)
-        function = function.given(x, e)
+            e = torch.randn(len(some), max(draws, 8), generator=generator, dtype=torch.double, device=device)
+        function = function.given(some, e)
         draws = function.best.numel() if isinstance(function, LogEI) else 0
         pool = pool.given(function, e)
         torch.testing.assert_close(

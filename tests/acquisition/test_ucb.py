@@ -30,11 +30,11 @@ def test_value_and_gradient_equal_botorchs(kind, weight, device):
 
 def test_a_pending_point_takes_its_variance_and_leaves_the_mean():
     model = make_model("rbf", 15, 2).eval()
-    X, x = uniform(9, 2, 4), uniform(1, 2, 5)[0]
+    X, x = uniform(9, 2, 4), uniform(1, 2, 5)
     state = state_from_model(model)
     with torch.no_grad():
         mean = model.posterior(X).mean[:, 0]
-        joint = model.posterior(torch.cat([X, x.unsqueeze(0)])).distribution.covariance_matrix
+        joint = model.posterior(torch.cat([X, x])).distribution.covariance_matrix
     variance = joint.diagonal()[:-1] - joint[:-1, -1] ** 2 / joint[-1, -1]
     function = UpperConfidenceBound(state, 2.0).given(x)
     torch.testing.assert_close(function.value(X), mean + (2.0 * variance).sqrt(), rtol=1e-6, atol=1e-6)

@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 from ax.core.types import ComparisonOp
+from ax.generation_strategy.generation_node import GenerationNode
 
 from gpu_gs.bench import worker
 from gpu_gs.bench.contestants import (
@@ -37,6 +38,7 @@ from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.tuning import TABLES
 from gpu_gs.config import presets
 from gpu_gs.errors import ConfigError, EnvironmentSetupError
+from gpu_gs.plugin.node import GPUGenerationNode
 
 
 @pytest.mark.parametrize(
@@ -323,6 +325,22 @@ def test_only_strategies_under_ax_take_other_data():
     for name in ("random", "optuna", "smac"):
         with pytest.raises(NotImplementedError, match="takes no learning curves"):
             build(name).report("curves")
+
+
+@pytest.mark.parametrize("name", ["matern", "warped", "ucb"])
+def test_a_custom_strategy_is_the_same_before_and_after_accelerate_but_for_its_node(name):
+    problem, plain = started(f"ax-{name}", "branin")
+    _, fast = started(f"accelerated-{name}", "branin")
+    nodes = [contestant.client._generation_strategy._nodes[0] for contestant in (plain, fast)]
+    assert [type(node) for node in nodes] == [GenerationNode, GPUGenerationNode]
+    specs = [node.generator_spec.generator_kwargs for node in nodes]
+    assert {key: str(value) for key, value in specs[1].items() if key != "settings"} == {
+        key: str(value) for key, value in specs[0].items()
+    }
+    for contestant in (plain, fast):
+        (x,) = contestant.ask()
+        assert problem.space.admits(x)
+    assert plain.details()[0]["ax_fit"] > 0 and fast.details()[-1]["fit_decision"] == "default"
 
 
 def test_values_go_to_the_trials_asked_for_first():

@@ -1,6 +1,8 @@
 """The figures of the latency benchmark: ratios, targets, growth and refits, from made-up answers."""
 
 import json
+import math
+import random
 from typing import get_args
 
 import pytest
@@ -14,7 +16,7 @@ from gpu_gs.bench.statistics import growth
 from gpu_gs.bench.tables import markdown
 
 
-def line(contestant, ask, *, n=100, batch=1, threads=1, details=()):
+def line(contestant, ask, *, n=100, batch=1, threads=1, seed=0, details=()):
     job = {
         "problem": "branin",
         "n": n,
@@ -22,6 +24,7 @@ def line(contestant, ask, *, n=100, batch=1, threads=1, details=()):
         "contestant": contestant,
         "asks": 4,
         "threads": threads,
+        "seed": seed,
     }
     answer = {
         "ask": ask,
@@ -60,6 +63,65 @@ def test_a_contestant_that_fails_with_one_thread_count_takes_part_with_the_other
     failed = {"job": line("fast", [])["job"], "error": "boom"}
     assert latency._row([failed, line("fast", [1.0], threads=2)])["threads"] == 2
     assert latency._row([failed, failed])["error"] == "boom"
+
+
+def rounds(contestant, *asks, threads=1):
+    return [line(contestant, each, threads=threads, seed=seed) for seed, each in enumerate(asks)]
+
+
+def test_rounds_are_pooled_and_a_thread_count_that_failed_in_one_is_not_chosen():
+    failed = {"job": line("fast", [], seed=2)["job"], "error": "boom"}
+    slow = rounds("fast", [3.0] * 4, [4.0] * 4, [5.0] * 4, threads=2)
+    row = latency._row([*rounds("fast", [1.0] * 4, [1.0] * 4), failed, *slow])
+    assert (row["threads"], row["median"], row["asks"], row["asks_wanted"]) == (2, 4.0, 12, 12)
+    row = latency._row([*rounds("fast", [1.0] * 4, [2.0] * 4), failed])
+    assert (row["median"], row["asks"], row["asks_wanted"]) == (1.5, 8, 12)
+
+
+def test_a_ratio_has_an_interval_from_three_rounds_on():
+    def compared(*of_stock):
+        stock, ours = rounds("reference", *of_stock), rounds("fast", *[[1.0] * 4] * len(of_stock))
+        return {row["contestant"]: row for row in latency._compared([latency._row(stock), latency._row(ours)])}
+
+    few = compared([20.0] * 4, [30.0] * 4)["fast"]
+    assert set(few["against"]["ax"]) == {"contestant", "median", "mean"}
+    row = compared([20.0] * 4, [30.0] * 4, [40.0] * 4)["fast"]
+    assert row["against"]["ax"]["median"] == 30.0
+    assert row["against"]["ax"]["interval"] == [20.0, 40.0]
+    assert row["medians_by_seed"] == {"0": 1.0, "1": 1.0, "2": 1.0}
+    assert compared(*[[25.0] * 4] * 3)["fast"]["against"]["ax"]["interval"] == [25.0, 25.0]
+    assert not any(key.startswith("_") for key in row)
+
+
+def test_an_interval_holds_the_true_ratio_about_as_often_as_it_says():
+    """Rounds whose speed varies: of 200 experiments with 8 rounds each, at least 85 % of the 95 % intervals hold 30."""
+    draw = random.Random(1)
+
+    def asks(median):  # the machine and the data of a round, then its asks
+        return {
+            seed: [median * math.exp(level + draw.gauss(0, 0.3)) for _ in range(10)]
+            for seed, level in enumerate(draw.gauss(0, 0.1) for _ in range(8))
+        }
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "RESAMPLES", 200)
+        intervals = [latency.interval_of_ratio(asks(30.0), asks(1.0))["interval"] for _ in range(200)]
+    assert 0.85 <= sum(low <= 30.0 <= high for low, high in intervals) / 200 < 1.0
+
+
+def test_all_contestants_of_a_round_come_before_the_next_round(monkeypatch, tmp_path):
+    order = []
+
+    def answered(jobs, *rest, **more):
+        order.extend((job["problem"], job["seed"], job["contestant"]) for job in jobs)
+        return [{**line(job["contestant"], [1.0]), "job": job} for job in jobs]
+
+    monkeypatch.setattr(latency, "run_jobs", answered)
+    values = ["latency.cases=[{problem: hartmann6, n: [50]}]", "latency.rounds=2", "latency.threads=[1]"]
+    wanted = load_benchmark("latency", set_values=values).latency
+    result = latency.bench_latency(wanted, ["reference", "fast"], tmp_path)
+    assert [(seed, name) for _, seed, name in order] == [(s, name) for s in (0, 1) for name in ("reference", "fast")]
+    assert [row["asks_wanted"] for row in result["rows"]] == [2 * wanted.asks] * 2
 
 
 def test_of_few_asks_there_is_no_95th_percentile_and_without_the_question_no_time_of_it():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gpu_gs.gp.draws import given_value
+from gpu_gs.gp.draws import JITTER, given_values
 from gpu_gs.gp.posterior import state_from_model
 from gpu_gs.gp.predictor import Predictor
 from tests.gp import reference
@@ -32,12 +32,12 @@ def test_values_given_are_those_of_dense_conditioning(device):
     state = state_from_model(make_model("matern52", 15, 2, device=device).eval())
     pending, X = uniform(2, 2, 5, device), uniform(6, 2, 6, device)
     e = torch.randn(2, 3, generator=torch.Generator().manual_seed(7), dtype=torch.double).to(device)
-    one, f_one = given_value(state, pending[0], e[0])
-    two, f_two = given_value(one, pending[1], e[1])
+    one, f_one = given_values(state, pending[:1], e[:1])
+    two, f_two = given_values(one, pending[1:], e[1:])
     mean, variance = two.mean_and_variance(X)
     for draw in range(3):
-        values = torch.stack([f_one[draw], f_two[draw]])
-        dense = state.append(pending, values, torch.full((2,), 1e-12, dtype=torch.double, device=device))
+        values = torch.cat([f_one, f_two])[:, draw]
+        dense = state.append(pending, values, JITTER * state.s.expand(2))
         expected_mean, expected_variance = dense.mean_and_variance(X)
         torch.testing.assert_close(mean[:, draw], expected_mean, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(variance, expected_variance, rtol=1e-5, atol=1e-8)
@@ -47,10 +47,10 @@ def test_given_values_have_the_posteriors_joint_distribution():
     state = state_from_model(make_model("rbf", 10, 2).eval())
     pending = uniform(2, 2, 5)
     e = torch.randn(2, 100_000, generator=torch.Generator().manual_seed(7), dtype=torch.double)
-    one, f_one = given_value(state, pending[0], e[0])
-    _, f_two = given_value(one, pending[1], e[1])
+    one, f_one = given_values(state, pending[:1], e[:1])
+    _, f_two = given_values(one, pending[1:], e[1:])
     mean, variance = state.mean_and_variance(pending)
-    f = torch.stack([f_one, f_two])
+    f = torch.cat([f_one, f_two])
     torch.testing.assert_close(f.mean(-1), mean, rtol=0, atol=0.01)
     torch.testing.assert_close(f.var(-1), variance, rtol=0.02, atol=0)
     after = one.mean_and_variance(pending[1:])[1]
@@ -60,18 +60,40 @@ def test_given_values_have_the_posteriors_joint_distribution():
 
 def test_a_value_given_at_the_mean_leaves_the_mean_alone_and_takes_the_variance():
     state = state_from_model(make_model("rbf", 10, 2).eval())
-    x, X = uniform(1, 2, 5)[0], uniform(6, 2, 6)
-    after, f = given_value(state, x, None)
-    torch.testing.assert_close(f, state.mean_and_variance(x.unsqueeze(0))[0][0])
+    pending, X = uniform(2, 2, 5), uniform(6, 2, 6)
+    after, f = given_values(state, pending, None)
+    torch.testing.assert_close(f, state.mean_and_variance(pending)[0])
     torch.testing.assert_close(after.mean_and_variance(X)[0], state.mean_and_variance(X)[0])
-    assert float(after.mean_and_variance(x.unsqueeze(0))[1]) < 1e-5
+    assert float(after.mean_and_variance(pending)[1].amax()) < 1e-5
 
 
 def test_the_same_point_can_be_given_twice():
     state = state_from_model(make_model("rbf", 10, 2).eval())
-    x = uniform(1, 2, 5)[0]
-    e = torch.ones(4).double()
+    x = uniform(1, 2, 5)
+    e = torch.ones(1, 4).double()
     for _ in range(3):
-        state, f = given_value(state, x, e)
+        state, f = given_values(state, x, e)
         assert bool(f.isfinite().all())
     assert bool(state.mean_and_variance(uniform(6, 2, 6))[0].isfinite().all())
+
+
+@pytest.mark.parametrize("draws", [None, 5])
+@pytest.mark.parametrize("twice", [False, True])
+def test_values_given_at_once_are_those_given_one_by_one(draws, twice, device):
+    """Also of a state that has draws already, and where a point is there twice."""
+    state = state_from_model(make_model("matern52", 15, 2, device=device).eval())
+    pending, X = uniform(7, 2, 5, device), uniform(6, 2, 6, device)
+    if twice:
+        pending[4] = pending[1]
+    generator = torch.Generator().manual_seed(7)
+    e = None if draws is None else torch.randn(7, draws, generator=generator, dtype=torch.double).to(device)
+    one_by_one, values = state, []
+    for j in range(7):
+        one_by_one, f = given_values(one_by_one, pending[j : j + 1], None if e is None else e[j : j + 1])
+        values.append(f)
+    first, f_first = given_values(state, pending[:3], None if e is None else e[:3])
+    at_once, f_rest = given_values(first, pending[3:], None if e is None else e[3:])
+    torch.testing.assert_close(torch.cat([f_first, f_rest]), torch.cat(values), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(at_once.L, one_by_one.L, rtol=1e-9, atol=1e-9)
+    for got, expected in zip(at_once.mean_and_variance(X), one_by_one.mean_and_variance(X), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ax.api.configs import ChoiceParameterConfig
 from ax.core.arm import Arm
 from ax.core.data import Data, DataRow
 from ax.core.experiment import Experiment
@@ -226,6 +227,54 @@ def test_a_search_space_that_is_narrowed_and_widened():
     point = advance(client, 1, lambda p: {"f": f(p)})[0]
     assert -1.0 <= point["x"] <= 1.0
     (next_one,) = candidate(client)
+    assert_as_good_as_stock(client, next_one)
+
+
+def test_a_parameter_that_is_added_later():
+    """Trials so far had its backfill value, which is off the new optimum."""
+
+    def function(p: Parameters) -> dict[str, float]:
+        return {"f": f(p) + 2 * (p.get("z", 4) - 2) ** 2}
+
+    client = begun(function)
+    advance(client, 1, function)
+    z = RangeParameter("z", ParameterType.INT, 0, 4, backfill_value=4)
+    client._experiment.add_parameters_to_search_space([z])
+    asked = advance(client, 4, function)
+    assert_by_the_model(client, 4)
+    assert all(set(point) == {"x", "y", "z"} and point["z"] in range(5) for point in asked)
+    assert {point["z"] for point in asked} - {4}
+    (next_one,) = candidate(client)
+    assert_same_rows(client)
+    assert_as_good_as_stock(client, next_one)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_value_that_a_choice_gets_later(ordered):
+    cost = {1: 2.0, 2: 1.0, 3: 0.0}
+    function = lambda p: {"f": f(p) + cost[p["z"]]}  # noqa: E731
+    z = ChoiceParameterConfig(name="z", parameter_type="int", values=[1, 2], is_ordered=ordered)
+    client = client_for([*FLOATS, z])
+    advance(client, 8, function)
+    client._experiment.search_space.parameters["z"].add_values([3])
+    asked = advance(client, 4, function)
+    assert_by_the_model(client, 4)
+    assert 3 in {point["z"] for point in asked}
+    (next_one,) = candidate(client)
+    assert_same_rows(client)
+    assert_as_good_as_stock(client, next_one)
+
+
+def test_a_parameter_that_is_disabled_later_has_its_default_from_then_on():
+    client = begun()
+    advance(client, 1, lambda p: {"f": f(p)})
+    client._experiment.disable_parameters_in_search_space({"y": 0.25})
+    asked = advance(client, 2, lambda p: {"f": f(p)})
+    assert_by_the_model(client, 2)
+    assert all(point["y"] == 0.25 for point in asked)
+    (next_one,) = candidate(client)
+    assert next_one["y"] == 0.25
+    assert_same_rows(client)
     assert_as_good_as_stock(client, next_one)
 
 

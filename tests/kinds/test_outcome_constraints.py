@@ -66,6 +66,24 @@ KINDS = {
 }
 
 
+def twelve(p: Parameters) -> dict[str, float]:
+    """The objective and twelve outcomes, of which each bounds another side of a region around (0.35, 0.6)."""
+    x, y = float(p["x"]) - 0.35, float(p["y"]) - 0.6
+    sides = {f"c{k}": x * math.cos(k * math.pi / 6) + y * math.sin(k * math.pi / 6) + 0.1 * x * y for k in range(12)}
+    return {"f": measured(p)["f"], **sides}
+
+
+@pytest.mark.parametrize("bound", [0.25, 0.12])
+def test_the_candidate_under_twelve_outcome_constraints_is_good(bound):
+    client = client_for(outcome_constraints=[f"c{k} <= {bound}" for k in range(12)], **MODEL_FIRST)
+    attach(client, points(12), twelve)
+    advance(client, 1, twelve)
+    assert_by_the_model(client, 1)
+    (next_one,) = candidate(client)
+    assert_same_rows(client)
+    assert_as_good_as_stock(client, next_one)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_candidate_under_outcome_constraints_is_good(kind):
     constraints, names = KINDS[kind]

@@ -50,6 +50,10 @@ SLOW = {
         {"outcome_constraints": ["b <= 1.1"], "acquisition": {"function": "UCB"}},
         "acquisition: UCB is of one outcome",
     ),
+    "raw samples that do not fit": (
+        {"acquisition": {"raw_samples": 16384, "memory_mb": 1}},
+        "acquisition: 16384 raw samples at once need more than 1 MiB, so each candidate scores its own, some at a time",
+    ),
     "a derived parameter": (
         {"parameters": [*FLOATS, DerivedParameterConfig(name="z", expression_str="x + y", parameter_type="float")]},
         "data: a parameter is derived",

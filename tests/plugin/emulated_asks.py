@@ -1,6 +1,7 @@
 """Asks for candidates on an emulated GPU and says, as JSON, where the host waited in each ask.
 
     python -m tests.plugin.emulated_asks 30 3  # three asks of the model, after 30 trials
+    python -m tests.plugin.emulated_asks 30 there,here,there  # of them the second on the CPU
 
 A process of its own, since what it registers with torch stays.
 """
@@ -9,6 +10,7 @@ import json
 import logging
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -19,21 +21,25 @@ from gpu_gs.device import Decision
 from tests.emulated_cuda import DEVICE, EmulatedCuda
 from tests.plugin.helpers import make_client, wave
 
+DEVICES = {"here": "cpu", "there": DEVICE}
 
-def asks(rows: int, count: int) -> list[dict[str, Any]]:
+
+def asks(rows: int, places: Sequence[str]) -> list[dict[str, Any]]:
     """What each ask of the model was, after ``rows`` trials and one of Sobol's that every strategy begins with."""
-    there = Decision(device=DEVICE, dtype="float64", threads=1, reasons=())
-    found = []
+    decided = {
+        place: Decision(device=device, dtype="float64", threads=1, reasons=()) for place, device in DEVICES.items()
+    }
+    now, found = [""], []
     with (
         EmulatedCuda() as cuda,
-        mock.patch("gpu_gs.plugin.node.decide", return_value=there),
+        mock.patch("gpu_gs.plugin.node.decide", side_effect=lambda *_, **__: decided[now[0]]),
         mock.patch("gpu_gs.plugin.node._synchronize", return_value=torch.cuda.synchronize),
     ):
         client = make_client(GPUGenerationStrategy.from_config("fast", seed=0))
         for x, y in torch.rand(rows, 2, generator=torch.Generator().manual_seed(0)).tolist():
             index = client.attach_trial({"x": x, "y": y})
             client.complete_trial(index, {"f": wave({"x": x, "y": y})})
-        for _ in range(count + 1):
+        for now[0] in (places[0], *places):
             cuda.start()
             ((index, parameters),) = client.get_next_trials(max_trials=1).items()
             waits, borders = Counter(f"{wait.kind}: {wait.ours} ({wait.line})" for wait in cuda.waits), cuda.borders
@@ -46,4 +52,5 @@ def asks(rows: int, count: int) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    print(json.dumps(asks(int(sys.argv[1]), int(sys.argv[2]))))
+    where = sys.argv[2].split(",") if not sys.argv[2].isdigit() else ["there"] * int(sys.argv[2])
+    print(json.dumps(asks(int(sys.argv[1]), where)))

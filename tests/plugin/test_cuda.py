@@ -65,6 +65,23 @@ def test_the_emulated_gpu_asks_for_what_the_cpu_asks_for(emulated):
     assert largest_difference(expected, [ask["parameters"] for ask in emulated[:2]]) < 1e-4
 
 
+def test_a_run_goes_on_where_its_asks_move_from_device_to_device(emulated):
+    """As under ``auto``, from the size on at which a GPU is quicker; proposals stay those of the CPU."""
+    for rows, places in ((30, "here,here,there,there,here"), (60, "here,there,here")):
+        asks = json.loads(last_line_of("-m", "tests.plugin.emulated_asks", str(rows), places))
+        assert ["cpu" if ask["device"] == "cpu" else "there" for ask in asks] == [
+            "cpu" if place == "here" else "there" for place in places.split(",")
+        ]
+        assert {ask["node"] for ask in asks} == {"MBM"}
+        assert {ask["fit_decision"] for ask in asks[1:]} == {"warm" if rows == 30 else "kept"}
+        client = make_client(GPUGenerationStrategy.from_config("fast", seed=0, device="cpu"))
+        for x, y in torch.rand(rows, 2, generator=torch.Generator().manual_seed(0)).tolist():
+            index = client.attach_trial({"x": x, "y": y})
+            client.complete_trial(index, {"f": wave({"x": x, "y": y})})
+        expected = advance(client, len(asks) + 1)[1:]
+        assert largest_difference(expected, [ask["parameters"] for ask in asks]) < 1e-4
+
+
 def synchronizations_of_an_ask(rows: int) -> int:
     """How often the host waits for the GPU during one warm ask after ``rows`` trials.
 

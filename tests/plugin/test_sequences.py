@@ -62,6 +62,21 @@ def test_candidates_are_the_same_to_the_last_bit_with_and_without_the_cache(func
     assert len({tuple(point.values()) for point in cached}) == 4
 
 
+@pytest.mark.parametrize("function", ["LogEI", "UCB"])
+def test_so_are_those_beside_more_pending_points_than_are_added_one_by_one(function, monkeypatch):
+    """Over the border of a block: what was added one by one is then added at once."""
+    client, other = make_client(strategy(function)), make_client(strategy(function))
+    for each in (client, other):
+        advance(each, 6)
+        for k in range(sequence.BLOCK - 2):
+            each.mark_trial_abandoned(each.attach_trial({"x": (k + 0.5) / sequence.BLOCK, "y": (0.37 * k) % 1}))
+    cached = points(client.get_next_trials(max_trials=4))
+    assert len(sequence._KEPT[client._generation_strategy.adapter.generator.surrogate.model].last.pending) > 32
+    with without_cache(monkeypatch):
+        assert points(other.get_next_trials(max_trials=4)) == cached
+    assert len({tuple(point.values()) for point in cached}) == 4
+
+
 def test_a_cached_run_of_candidates_goes_on_alike_in_a_copy_and_in_another_process():
     client = make_client(strategy())
     advance(client, 6)

@@ -25,6 +25,7 @@ from gpytorch.models import ExactGP
 
 OVERRIDDEN = {
     Surrogate._construct_model: "7b1ea215d5a63db2",
+    Surrogate._dataset_matches_cache: "9f1e9df47fbd079d",
     TorchAdapter._gen: "9d4a6380586a5d44",
     TorchAdapter._fit: "5835d413c9b048cf",
     BoTorchGenerator._instantiate_acquisition: "cf1c3843ae55841a",
