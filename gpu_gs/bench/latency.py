@@ -2,12 +2,12 @@
 
 Contestants run one after the other, those of one size next to each other, each with every thread count; its better one,
 by the median, counts. Ratios are of medians (and of means) over asks in sequence, each told its value, refits included.
-Several rounds, each from other initial points, let what the machine does meanwhile and the data vary alike for all: an
-interval of a ratio is a bootstrap over the rounds that both have.
+Several rounds, each from other initial points, let what the machine does meanwhile and the data vary alike for all: a
+ratio is then the geometric mean of those of the rounds that both have, with an interval from three rounds on.
 """
 
 import json
-import random
+import math
 import statistics as st
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from gpu_gs.bench.cases import DataKind
-from gpu_gs.bench.contestants import is_ours, is_strategy, on_cuda, short, unsuited
+from gpu_gs.bench.contestants import before_accelerate, is_ours, is_strategy, on_cuda, short, unsuited
 from gpu_gs.bench.plan import LatencySection
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.bench.runner import Job, Watcher, environment, run_jobs
-from gpu_gs.bench.statistics import LEVEL, RESAMPLES, growth, quantile
+from gpu_gs.bench.statistics import LEVEL, growth, quantile
 from gpu_gs.device import cores_of_process
 
 BATCH_SIZE = 200
@@ -192,8 +192,15 @@ def _row(lines: Sequence[Job]) -> dict[str, Any]:
         by_threads.setdefault(line["job"]["threads"], {})[line["job"]["seed"]] = line["answer"]
     # A thread count that failed in a round is one to choose only if all did.
     rounds = max(map(len, by_threads.values()))
-    medians = {count: st.median(_asks(found)) for count, found in by_threads.items() if len(found) == rounds}
-    threads = min(medians, key=lambda count: medians[count])
+    medians = {count: st.median(_asks(found)) for count, found in by_threads.items()}
+    threads = min((count for count, found in by_threads.items() if len(found) == rounds), key=lambda x: medians[x])
+    failed = {
+        str(line["job"]["seed"]): line["error"]
+        for line in lines
+        if "error" in line and line["job"]["threads"] == threads
+    }
+    if failed:
+        row["failed_rounds"] = failed
     answer = _joined(list(by_threads[threads].values()))
     asks = answer["ask"]
     row |= {
@@ -268,18 +275,16 @@ def _compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     by_name = {row["contestant"]: row for row in rows if "median" in row}
     for row in by_name.values():
         cuda = on_cuda(row["contestant"]) or any(device.startswith("cuda") for device in row.get("devices", []))
-        # Stock Ax on the same device; where it is not there, on the CPU.
-        stock = by_name.get("reference@cuda") if cuda else None
+        # Stock Ax on the same device; where it is not there, on the CPU. Of an accelerated strategy, what it was before.
+        stock = by_name.get(before_accelerate(row["contestant"]) or ("reference@cuda" if cuda else "reference"))
         opponents = {"ax": stock or by_name.get("reference"), "optuna": by_name.get("optuna")}
         row["against"] = {
             key: {
                 "contestant": other["contestant"],
-                "median": other["median"] / row["median"],
-                "mean": other["mean"] / row["mean"],
-                **interval_of_ratio(other[ROUNDS], row[ROUNDS]),
+                **ratio_over_rounds(other[ROUNDS], row[ROUNDS]),
             }
             for key, other in opponents.items()
-            if other is not None
+            if other is not None and set(other[ROUNDS]) & set(row[ROUNDS])
         }
         if is_ours(row["contestant"]):
             row["targets"] = targets_of(row, cuda)
@@ -288,24 +293,36 @@ def _compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def interval_of_ratio(theirs: Mapping[int, list[float]], ours: Mapping[int, list[float]]) -> dict[str, list[float]]:
-    """The 95 % interval of the ratio of medians, a bootstrap over the rounds of both; empty if they are too few.
+def ratio_over_rounds(theirs: Mapping[int, list[float]], ours: Mapping[int, list[float]]) -> dict[str, Any]:
+    """How many times slower they are than we are, over the rounds of both.
 
     Args:
         theirs: Seconds of their asks, by the round's seed.
         ours: The same of ours.
+
+    Returns:
+        ``median`` and ``mean``: the geometric mean of the rounds' ratios of medians, and of means; ``interval``, from
+        three rounds on: the 95 % interval of ``median``, by Student's t of its logarithm, rounds being independent.
     """
     common = sorted(set(theirs) & set(ours))
-    if len(common) < FEWEST_ROUNDS:
-        return {}
-    draw = random.Random(0)
-    ratios = []
-    for _ in range(RESAMPLES):
-        seeds = draw.choices(common, k=len(common))
-        pooled = [[seconds for seed in seeds for seconds in of[seed]] for of in (theirs, ours)]
-        ratios.append(st.median(pooled[0]) / st.median(pooled[1]))
-    tail = (1 - LEVEL) / 2
-    return {"interval": [quantile(ratios, tail), quantile(ratios, 1 - tail)]}
+    ratios = {
+        name: [of(theirs[seed]) / of(ours[seed]) for seed in common]
+        for name, of in (("median", st.median), ("mean", st.fmean))
+    }
+    # Of one round the ratio itself, to the last bit.
+    ratio: dict[str, Any] = {
+        name: values[0] if len(common) == 1 else st.geometric_mean(values) for name, values in ratios.items()
+    }
+    if len(common) >= FEWEST_ROUNDS:
+        from scipy.stats import t
+
+        half = (
+            float(t.ppf((1 + LEVEL) / 2, len(common) - 1))
+            * st.stdev(map(math.log, ratios["median"]))
+            / math.sqrt(len(common))
+        )
+        ratio["interval"] = [ratio["median"] * math.exp(-half), ratio["median"] * math.exp(half)]
+    return ratio
 
 
 def targets_of(row: dict[str, Any], cuda: bool) -> list[dict[str, Any]]:

@@ -95,8 +95,9 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
                 "(mean)",
                 "target",
             ],
-            f"Ratios of medians, with 95 % intervals over rounds where there were three or more, and of means; a target "
-            f"counts as met where the mean reaches {100 * MEAN_SHARE:.0f} % of it too.",
+            f"Ratios of medians and of means, geometric means of the rounds', with 95 % intervals from three rounds on; of "
+            f"an accelerated strategy against what it was. A target counts as met where the mean reaches "
+            f"{100 * MEAN_SHARE:.0f} % of it too.",
         )
         more = _table(
             f"Tails, memory, fits and acquisition functions of an ask, {problem}, {rows[0]['d']} parameters",
@@ -127,6 +128,8 @@ def _latency_tables(result: dict[str, Any]) -> list[Table]:
                 ratios.add_row(_size(row), name, "failed")
                 continue
             asks = str(row["asks"]) if row["asks"] == row["asks_wanted"] else f"{row['asks']} of {row['asks_wanted']}"
+            if failed := len(row.get("failed_rounds", {})):
+                asks += f", {failed} failed"
             against = row["against"]
             ratios.add_row(
                 _size(row),

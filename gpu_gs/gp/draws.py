@@ -1,7 +1,7 @@
 """A posterior conditioned on latent values at further points, by extending its factor.
 
-Notation as in ``gpu_gs.gp.posterior``; for b new points z: k = s k(z, Z), u = L^-1 k^T, M M^T = s k(z, z) + jitter - u^T u. The
-factor gets the rows [u^T, M]. A draw of the latent values is f = mean + M e with e standard normal, and since L'^-1 (f - c) ends
+Notation as in ``gpu_gs.gp.posterior``; for b new points z: k = s k(z, Z), u = L^-1 k^T, M M^T = s k(z, z) - u^T u. The factor
+gets the rows [u^T, M]. A draw of the latent values is f = mean + M e with e standard normal, and since L'^-1 (f - c) ends
 in e, alpha' = L'^-T [a, e] = [alpha - L^-T u w, w] with w = M^-T e: no draw at the points before them is needed.
 """
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from gpu_gs.gp.covariance import covariance, squared_distances
 from gpu_gs.gp.posterior import JITTERS, PosteriorState
 
-JITTER = JITTERS[0]
-"""Added to the variance of each value, as a share of the prior variance: points may lie on top of each other."""
+SMALLEST_SHARE = JITTERS[0]
+"""Variance that a value has at least given those before it, as a share of the prior variance: of points almost on top of
+each other the factor would be lost."""
 
 
 def given_values(state: PosteriorState, X: Tensor, e: Tensor | None) -> tuple[PosteriorState, Tensor]:
@@ -63,10 +64,19 @@ def given_values(state: PosteriorState, X: Tensor, e: Tensor | None) -> tuple[Po
 
 
 def _factor_given(state: PosteriorState, z: Tensor, u: Tensor) -> Tensor | None:
-    """M of one point or more; None if rounding leaves several without. shape: (b, d), (n, b) -> (b, b)"""
+    """M of one point or more; None if rounding leaves several without. shape: (b, d), (n, b) -> (b, b)
+
+    Where one of several is almost known from those before it, all get the smallest variance on top of theirs.
+    """
+    smallest = SMALLEST_SHARE * state.s
     if len(z) == 1:
-        return (state.s * (1 + JITTER) - (u * u).sum()).clamp_min(JITTER * state.s).sqrt().reshape(1, 1)
+        return (state.s - (u * u).sum()).clamp_min(smallest).sqrt().reshape(1, 1)
     C = state.s * covariance(state.kind, squared_distances(z, z))
-    C.diagonal().copy_((state.s * (1 + JITTER)).expand(len(z)))
-    M, info = torch.linalg.cholesky_ex(C - u.T @ u)
-    return M if int(info) == 0 else None  # a host synchronization
+    C.diagonal().copy_(state.s.expand(len(z)))
+    C -= u.T @ u
+    M, info = torch.linalg.cholesky_ex(C)
+    if bool((info == 0) & (M.diagonal().square().amin() >= smallest)):  # a host synchronization
+        return M
+    C.diagonal().add_(smallest)
+    M, info = torch.linalg.cholesky_ex(C)
+    return M if int(info) == 0 else None

@@ -184,6 +184,9 @@ def accelerate(target: Any, config: ConfigSource = "fast", **overrides: Any) -> 
     for name, reasons in left:
         if name not in configured:
             logger.info("Left as it is: %s: %s", name, "; ".join(reasons))
+    if not replaced and not configured and not already_ours:
+        why = "; ".join(f"{name}: {', '.join(reasons)}" for name, reasons in left)
+        logger.warning("Nothing of %s was accelerated: %s", strategy.name, why or "it has no nodes")
     return strategy
 
 

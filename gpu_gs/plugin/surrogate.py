@@ -190,7 +190,7 @@ class WarmSurrogate(Surrogate):
     def _dataset_matches_cache(self, dataset: SupervisedDataset) -> bool:
         """See ``Surrogate._dataset_matches_cache``, which torch stops where the last ask was on another device."""
         last = self._last_datasets.get(tuple(dataset.outcome_names))  # type: ignore[arg-type]  # as below
-        return (last is None or last.X.device == dataset.X.device) and super()._dataset_matches_cache(dataset)
+        return (last is None or last.Y.device == dataset.Y.device) and super()._dataset_matches_cache(dataset)
 
     def _construct_model(
         self,

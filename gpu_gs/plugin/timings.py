@@ -111,6 +111,6 @@ def _experiment_of(source: Any) -> "Experiment":
         if isinstance(experiment, Experiment):
             return experiment
     raise TypeError(
-        f"timings() takes a Client, AxClient, Orchestrator, GenerationStrategy or Experiment with an experiment set, "
-        f"not {type(source).__name__}."
+        f"timings() found no experiment in this {type(source).__name__}; it takes a Client, AxClient, Orchestrator or "
+        "GenerationStrategy that has one, or an Experiment."
     )

@@ -9,6 +9,7 @@ from gpu_gs.bench.contestants.random_search import RandomContestant
 from gpu_gs.bench.contestants.registry import (
     ENTRIES,
     OTHERS,
+    before_accelerate,
     build,
     colour,
     is_ours,
@@ -34,6 +35,7 @@ __all__ = [
     "Entry",
     "Outcomes",
     "RandomContestant",
+    "before_accelerate",
     "build",
     "colour",
     "is_ours",

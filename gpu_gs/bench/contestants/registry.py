@@ -72,6 +72,12 @@ def is_strategy(name: str) -> bool:
     return split(name)[0] not in OTHERS
 
 
+def before_accelerate(name: str) -> str | None:
+    """The contestant that ``accelerated-...`` was before; None for others."""
+    kind, dash, rest = name.partition("-")
+    return f"ax-{rest}" if kind == "accelerated" and dash else None
+
+
 def is_ours(name: str) -> bool:
     return is_strategy(name) and split(name)[0] != "reference"
 
