@@ -20,6 +20,7 @@ def test_every_benchmark_that_the_readme_promises_is_shipped():
         "smoke",
         "latency",
         "latency-kinds",
+        "latency-accelerate",
         "regret",
         "kinds",
         "article",

@@ -10,6 +10,7 @@ from gpu_gs import GPUGenerationStrategy, timings
 from gpu_gs.acquisition.pool import Pool
 from gpu_gs.plugin import acquisition as acquisition_module
 from gpu_gs.plugin import sequence
+from tests.kinds.helpers import MODEL_FIRST, attach, client_for, outcomes
 from tests.plugin.helpers import QUICK, advance, make_client, make_mixed_client, wave
 
 
@@ -75,6 +76,22 @@ def test_so_are_those_beside_more_pending_points_than_are_added_one_by_one(funct
     with without_cache(monkeypatch):
         assert points(other.get_next_trials(max_trials=4)) == cached
     assert len({tuple(point.values()) for point in cached}) == 4
+
+
+@pytest.mark.parametrize(("objective", "constraints"), [("-f", ["g <= 0.8"]), ("-f, -g", None), ("-f, -g, -h", None)])
+def test_so_are_those_of_several_outcomes(objective, constraints, monkeypatch):
+    clients = []
+    for _ in range(2):
+        client = client_for(objective=objective, outcome_constraints=constraints, **MODEL_FIRST)
+        names = ("f", "g", "h") if "h" in objective else ("f", "g")
+        attach(client, [{"x": 0.1 + 0.13 * k, "y": (0.4 + 0.37 * k) % 1} for k in range(6)], outcomes(*names))
+        for k in range(sequence.BLOCK - 2):
+            client.mark_trial_abandoned(client.attach_trial({"x": (k + 0.5) / sequence.BLOCK, "y": (0.37 * k) % 1}))
+        clients.append(client)
+    cached = points(clients[0].get_next_trials(max_trials=1)) + points(clients[0].get_next_trials(max_trials=3))
+    with without_cache(monkeypatch):
+        for asked in cached:
+            assert points(clients[1].get_next_trials(max_trials=1)) == [asked]
 
 
 def test_a_cached_run_of_candidates_goes_on_alike_in_a_copy_and_in_another_process():
