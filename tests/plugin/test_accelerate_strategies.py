@@ -181,7 +181,7 @@ def test_a_surrogate_of_the_users_is_fitted_warm_and_means_the_same(kind):
     assert table["fit_decision"].iloc[0] == "default"
     if kind in FROM_SCRATCH:
         assert set(table["fit_decision"].iloc[1:]) == {"default"}
-        assert all("raw_lengthscale violates its bounds" in line for line in table["reasons"].iloc[1:])
+        assert all("violates its bounds" in line for line in table["reasons"].iloc[1:])
     else:
         assert set(table["fit_decision"].iloc[1:]) <= {"warm", "kept"}
     assert not any("optimizer:" in line for line in table["reasons"])  # all restarts in one batch
@@ -191,13 +191,16 @@ def test_a_surrogate_of_the_users_is_fitted_warm_and_means_the_same(kind):
     model, theirs = ours.generator.surrogate.model, stock.generator.surrogate.model
     assert type(model.covar_module) is type(theirs.covar_module)
     assert model.state_dict().keys() == theirs.state_dict().keys()
-    fitted = marginal_likelihood(theirs)
+    found = {name: value.clone() for name, value in theirs.state_dict().items()}
     theirs.load_state_dict(model.state_dict())
     theirs.train(), theirs.eval()
     # the same model: with the same hyperparameters it predicts the same
     np.testing.assert_allclose(posterior(ours), posterior(stock), rtol=1e-5, atol=1e-7)
-    # a good fit: log density of an observation at most 0.05 below that of stock Ax's fit
-    assert marginal_likelihood(theirs) > fitted - 0.05
+    # a good fit: log density of an observation at most 0.05 below that of stock Ax's fit, under one and the same prior:
+    # that of AdditiveMapSaasSingleTaskGP is drawn anew for each model
+    fitted = marginal_likelihood(model)
+    model.load_state_dict(found)
+    assert fitted > marginal_likelihood(model) - 0.05
 
 
 def test_several_model_configurations_are_chosen_between_as_in_stock_ax():
