@@ -19,7 +19,7 @@ import torch
 from gpu_gs import GPUGenerationStrategy, timings
 from gpu_gs.device import Decision
 from tests.emulated_cuda import DEVICE, EmulatedCuda
-from tests.plugin.helpers import make_client, wave
+from tests.plugin.helpers import attach_waves, make_client, wave
 
 DEVICES = {"here": "cpu", "there": DEVICE}
 
@@ -36,9 +36,7 @@ def asks(rows: int, places: Sequence[str]) -> list[dict[str, Any]]:
         mock.patch("gpu_gs.plugin.node._synchronize", return_value=torch.cuda.synchronize),
     ):
         client = make_client(GPUGenerationStrategy.from_config("fast", seed=0))
-        for x, y in torch.rand(rows, 2, generator=torch.Generator().manual_seed(0)).tolist():
-            index = client.attach_trial({"x": x, "y": y})
-            client.complete_trial(index, {"f": wave({"x": x, "y": y})})
+        attach_waves(client, rows)
         for now[0] in (places[0], *places):
             cuda.start()
             ((index, parameters),) = client.get_next_trials(max_trials=1).items()

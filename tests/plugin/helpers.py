@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from ax.api.client import Client
 from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 
@@ -22,6 +23,13 @@ def sphere(parameters: Parameters) -> float:
 def wave(parameters: Parameters) -> float:
     x, y = float(parameters["x"]), float(parameters["y"])
     return math.sin(5 * x) + math.cos(4 * y) + (x - 0.4) ** 2
+
+
+def attach_waves(client: Client, count: int) -> None:
+    """So many completed trials of ``wave`` at random points, the same in every process."""
+    for x, y in torch.rand(count, 2, generator=torch.Generator().manual_seed(0)).tolist():
+        index = client.attach_trial({"x": x, "y": y})
+        client.complete_trial(index, {"f": wave({"x": x, "y": y})})
 
 
 def make_client(

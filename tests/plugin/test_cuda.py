@@ -7,7 +7,7 @@ import pytest
 
 from gpu_gs import GPUGenerationStrategy, timings
 from tests.fresh_process import last_line_of
-from tests.plugin.helpers import advance, largest_difference, make_client, wave
+from tests.plugin.helpers import advance, attach_waves, largest_difference, make_client
 
 torch = pytest.importorskip("torch")
 
@@ -58,9 +58,7 @@ def test_an_emulated_ask_waits_for_the_gpu_a_handful_of_times(emulated, place):
 
 def test_the_emulated_gpu_asks_for_what_the_cpu_asks_for(emulated):
     client = make_client(GPUGenerationStrategy.from_config("fast", seed=0, device="cpu"))
-    for x, y in torch.rand(30, 2, generator=torch.Generator().manual_seed(0)).tolist():
-        index = client.attach_trial({"x": x, "y": y})
-        client.complete_trial(index, {"f": wave({"x": x, "y": y})})
+    attach_waves(client, 30)
     expected = advance(client, 4)[2:]
     assert largest_difference(expected, [ask["parameters"] for ask in emulated[:2]]) < 1e-4
 
@@ -75,9 +73,7 @@ def test_a_run_goes_on_where_its_asks_move_from_device_to_device(emulated):
         assert {ask["node"] for ask in asks} == {"MBM"}
         assert {ask["fit_decision"] for ask in asks[1:]} == {"warm" if rows == 30 else "kept"}
         client = make_client(GPUGenerationStrategy.from_config("fast", seed=0, device="cpu"))
-        for x, y in torch.rand(rows, 2, generator=torch.Generator().manual_seed(0)).tolist():
-            index = client.attach_trial({"x": x, "y": y})
-            client.complete_trial(index, {"f": wave({"x": x, "y": y})})
+        attach_waves(client, rows)
         expected = advance(client, len(asks) + 1)[1:]
         assert largest_difference(expected, [ask["parameters"] for ask in asks]) < 1e-4
 
@@ -88,9 +84,7 @@ def synchronizations_of_an_ask(rows: int) -> int:
     torch counts what waits by the way (reading a number, indexing by a mask), not the timer's ``synchronize``.
     """
     client = make_client(GPUGenerationStrategy.from_config("fast", seed=0, device="cuda"))
-    for x, y in torch.rand(rows, 2, generator=torch.Generator().manual_seed(0)).tolist():
-        index = client.attach_trial({"x": x, "y": y})
-        client.complete_trial(index, {"f": wave({"x": x, "y": y})})
+    attach_waves(client, rows)
     advance(client, 2)
     torch.cuda.synchronize()
     before = torch.cuda.get_sync_debug_mode()
