@@ -5,6 +5,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads OpenMP; two test processes share the cores
 os.environ["GPU_GS_CALIBRATION"] = "off"  # fixed thresholds, and nothing written to the user's folder
+os.environ["GPU_GS_TURNS"] = "off"  # tests wait for no benchmark, and none for them
 
 import random
 import sys

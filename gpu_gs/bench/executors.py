@@ -24,6 +24,7 @@ from typing import IO, Any, Protocol, Self
 
 from gpu_gs.bench.contestants import python_of
 from gpu_gs.bench.provenance import config_hash, device_of, installed, record
+from gpu_gs.bench.turns import TIMED, turn
 from gpu_gs.bench.worker import ending, tail
 from gpu_gs.errors import ConfigError
 
@@ -134,6 +135,11 @@ class Children:
                     pipe.close()
         return code
 
+    @property
+    def over(self) -> bool:
+        """Whether ``end`` was called."""
+        return self._over
+
     def end(self) -> None:
         """Ends all, and lets no other start."""
         with self._lock:
@@ -241,10 +247,11 @@ class LocalExecutor(Closing):
             self._servers.pop().close()
 
     def _run(self, job: Job, started: Callable[[Job], None]) -> Line:
-        started(job)
-        if self._forks and job["threads"] == 1 and python_of(job.get("contestant", "")) is None:
-            return run_job(job, self._server().run)
-        return run_job(job, lambda job: alone(job, self._children))
+        with turn(job["kind"] in TIMED, lambda: self._children.over):
+            started(job)
+            if self._forks and job["threads"] == 1 and python_of(job.get("contestant", "")) is None:
+                return run_job(job, self._server().run)
+            return run_job(job, lambda job: alone(job, self._children))
 
     def _server(self) -> Forks:
         if not hasattr(self._own, "server"):
@@ -364,7 +371,6 @@ def _on_worker(job: Job, expected: Mapping[str, Any], executor: str, number: int
     from distributed import get_worker
 
     worker = get_worker()
-    worker.log_event(TOPIC + executor, number)
     children = _CHILDREN.setdefault(executor, Children())
 
     def run(job: Job) -> Outcome:
@@ -373,7 +379,9 @@ def _on_worker(job: Job, expected: Mapping[str, Any], executor: str, number: int
             wrong.append(f"bench: dask: worker {worker.address}: {job['contestant']} has other settings there")
         return {"error": "\n".join(wrong)} if wrong else alone(job, children)
 
-    return run_job(job, run)
+    with turn(job["kind"] in TIMED, lambda: children.over):
+        worker.log_event(TOPIC + executor, number)
+        return run_job(job, run)
 
 
 def _end(executor: str) -> None:

@@ -1,7 +1,7 @@
 """Runs benchmark jobs and keeps their answers as JSON lines, each with what it rests on.
 
-Jobs that are timed run alone, one after the other; the others as many at once as the executor takes. A job that fails
-is a line with its error, not a gap. A benchmark that was interrupted goes on where it was; an answer whose contestant
+Jobs that are timed run alone on this machine, one after the other; the others as many at once as the executor takes. A
+job that fails is a line with its error, not a gap. A benchmark that was interrupted goes on where it was; an answer whose contestant
 has been configured otherwise since does not count.
 """
 
@@ -16,11 +16,9 @@ from typing import Any, Protocol, Self, overload
 from gpu_gs.bench.contestants import python_of
 from gpu_gs.bench.executors import Executor, Job, Line, LocalExecutor
 from gpu_gs.bench.provenance import config_hash, environment, gpus, installed, machine, record
+from gpu_gs.bench.turns import TIMED
 from gpu_gs.errors import ConfigError, TaskError
 from gpu_gs.run.folder import Lock
-
-TIMED = ("latency", "memory", "article")
-"""Kinds of jobs that need a machine to themselves."""
 
 
 class Watcher(Protocol):

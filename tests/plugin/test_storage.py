@@ -174,7 +174,7 @@ print(len(client.get_next_trials(max_trials=1)))
 
 
 def test_timings_of_a_client_without_an_experiment_is_a_clear_error():
-    with pytest.raises(TypeError, match="with an experiment set"):
+    with pytest.raises(TypeError, match=r"found no experiment in this Client; it takes a Client"):
         timings(Client())
 
 
