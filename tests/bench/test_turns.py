@@ -1,5 +1,6 @@
 """A timed job has the machine to itself, also when several benchmarks run at once."""
 
+import itertools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -146,7 +147,7 @@ def test_two_benchmarks_take_turns_with_timed_jobs(monkeypatch):
     assert all("answer" in line for *_, line in spans)
     spans.sort(key=lambda span: span[0])
     # A job begins with its turn; its callback is called after it, so the end is a little late.
-    assert all(later[0] >= earlier[1] - 0.15 for earlier, later in zip(spans, spans[1:], strict=False))
+    assert all(later[0] >= earlier[1] - 0.15 for earlier, later in itertools.pairwise(spans))
 
 
 def test_a_benchmark_that_is_ended_while_it_waits_ends():
