@@ -8,7 +8,7 @@ DataKind = Literal["known_noise", "missing_metrics", "curves", "batch_trials"]
 """What is reported of an evaluation besides one value of each metric, or in its place.
 
 known_noise      the problem's noise, as the standard error of every value
-missing_metrics  not the last metric, on every fourth trial
+missing_metrics  not the last metric that is modelled, on every fourth trial
 curves           a learning curve of three values of each metric, the last of which is the observed one
 batch_trials     what is known at the start is in batch trials of four arms with weights, what is asked for in single ones
 """

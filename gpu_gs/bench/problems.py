@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from gpu_gs.bench import functions, tuning
+from gpu_gs.bench.cases import DataKind
 from gpu_gs.bench.functions import Definition
 from gpu_gs.bench.spaces import Point, Space
 from gpu_gs.config import closest
@@ -116,6 +117,11 @@ class Problem:
     def tracking(self) -> tuple[str, ...]:
         """Names of the metrics that steer nothing."""
         return self.definition.tracking
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """Names of the metrics that steer something, and that every strategy models."""
+        return (*self.objectives, *self.constraints)
 
     @property
     def reference_point(self) -> tuple[float, ...] | None:
@@ -388,6 +394,15 @@ def unknown_problem(name: str) -> list[str]:
         f"; allowed: one of {len(PROBLEMS)} names (docs/benchmarks.md){', such as ' if near else ''}{', '.join(near)}"
     )
     return [f"bench: problem: {name!r} is unknown{closest(name, PROBLEMS)}{hint}"]
+
+
+def without(problem: Problem, data: DataKind) -> str | None:
+    """Why evaluations of a problem cannot be reported as such data; None if they can."""
+    if data == "missing_metrics" and len(problem.modelled) == 1:
+        return f"its only modelled metric is {problem.modelled[0]}, which no trial can do without"
+    if data == "known_noise" and problem.definition.repeat is not None:
+        return "its noise is not known: it is that of the training"
+    return None
 
 
 def missing_problem(name: str) -> str | None:

@@ -7,7 +7,7 @@ import json
 import math
 import statistics as st
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,20 @@ class Runs:
     def of(self) -> dict[tuple[str, str], dict[int, Trace]]:
         """The runs of each contestant and case, by seed."""
         return {(name, case.name): runs_of(self.traces, name, case.name) for name in self.names for case in self.cases}
+
+    @cached_property
+    def machine(self) -> Any:
+        """The machine whose seconds stand beside each other: that of most runs made now, or if there are none of most."""
+        made = [trace for trace in self.traces.values() if not trace.kept] or list(self.traces.values())
+        found = [trace.ran.get("machine") for trace in made]
+        return max(found, key=found.count) if found else None
+
+    def on_the_clock(self, name: str, case: Case) -> dict[int, Trace]:
+        """The runs of a contestant on a case, by seed, without the seconds of those made on another machine."""
+        return {
+            seed: trace if trace.ran.get("machine") == self.machine else replace(trace, elapsed=None, objective=None)
+            for seed, trace in self.of[name, case.name].items()
+        }
 
     def took(self, name: str, case: Case) -> bool:
         """Whether the contestant had a go at the case, however it ended."""
@@ -202,7 +216,7 @@ def figures(runs: Runs) -> dict[str, Any]:
             case.name: {
                 name: _curve(case, list(of_case.values()))
                 for name in runs.names
-                if (of_case := runs.of[name, case.name])
+                if (of_case := runs.on_the_clock(name, case))
             }
             for case in runs.cases
         },
@@ -352,7 +366,7 @@ def _targets(runs: Runs, case: Case) -> list[dict[str, Any]]:
     whose = stock[0] if stock else min(medians, key=medians.__getitem__)
     rows = on_the_way(
         case,
-        {name: runs.of[name, case.name] for name in names},
+        {name: runs.on_the_clock(name, case) for name in names},
         {name: len(runs.tried(name)) for name in names},
         max(medians[whose], PROBLEMS[case.problem].floor),
     )

@@ -11,7 +11,9 @@ import argparse
 import gc
 import importlib
 import json
+import operator
 import os
+import random
 import resource
 import signal
 import sys
@@ -19,7 +21,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -145,8 +147,8 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
         ``regret``: the noise-free regret after each evaluation, in the order in which the values were told;
         ``seconds``: of each ask plus tell; ``points``: those evaluated after the initial ones; ``strategy_seconds`` and
         ``objective_seconds``: for each of these, what went to asks and tells since the one before it (those told
-        together share it evenly), and to its evaluation; ``start``: seconds of the start with the initial points,
-        imports included; ``cpu_seconds``: processor time of all asks and tells, which other processes on the machine
+        together share it evenly), and to its evaluation; ``warm_up``: seconds of ``_warm_up``, which are in none of
+        these; ``start``: seconds of the start with the initial points; ``cpu_seconds``: processor time of all asks and tells, which other processes on the machine
         hardly change; ``devices``: where the contestant ran, as far as it recorded that.
 
     Raises:
@@ -157,6 +159,9 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
     seed, evaluations, batch = job["seed"], job["evaluations"], job.get("batch", 1)
     points = problem.initial_points(job["initial"], seed)
     outcomes = [problem.observe(p, seed * 100_000 + i) for i, p in enumerate(points)]
+    started = time.perf_counter()
+    _warm_up(job, points, outcomes)
+    warm_up = time.perf_counter() - started
     contestant = build(job["contestant"])
     started = time.perf_counter()
     contestant.start(problem, seed, points, outcomes)
@@ -199,10 +204,26 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
         "points": points[first_evaluated:],
         "strategy_seconds": strategy,
         "objective_seconds": objective,
+        "warm_up": warm_up,
         "start": start,
         "cpu_seconds": cpu,
         "devices": _devices(contestant.details()),
     }
+
+
+def _warm_up(job: Mapping[str, Any], points: Sequence[Point], outcomes: Sequence[Mapping[str, float]]) -> None:
+    """The start and first ask of a contestant that is thrown away.
+
+    So what happens once in a process (imports, a calibration, compiling) is no part of the run: contestants differ in
+    how much of it they do in their first ask. Afterwards the global random generators have the job's seed.
+    """
+    contestant = build(job["contestant"])
+    contestant.start(PROBLEMS[job["problem"]], job["seed"], points, outcomes)
+    contestant.ask(job.get("batch", 1))
+    random.seed(job["seed"])
+    for name, seed in (("numpy", "random.seed"), ("torch", "manual_seed")):
+        if name in sys.modules:
+            operator.attrgetter(seed)(sys.modules[name])(job["seed"])
 
 
 def memory(job: dict[str, Any]) -> dict[str, Any]:

@@ -292,8 +292,15 @@ def test_every_fourth_trial_lacks_its_last_metric():
     frame = frame_of(contestant)
     assert sorted(frame[frame["metric_name"] == "f"]["trial_index"]) == list(range(len(points)))
     assert sorted(frame[frame["metric_name"] == "c0"]["trial_index"]) == [0, 1, 2, 4, 5, 6]  # the eighth was asked for
-    with pytest.raises(ValueError, match="branin has one metric only"):
-        reported("missing_metrics", "branin")
+    for name in ("branin", "hartmann6-tracking"):
+        with pytest.raises(ValueError, match=rf"{name}: missing_metrics: its only modelled metric is f"):
+            reported("missing_metrics", name)
+
+
+def test_known_noise_is_told_of_the_status_quo_too():
+    *_, contestant = reported("known_noise", "hartmann6-relative")
+    assert set(frame_of(contestant)["sem"]) == {0.0}
+    assert len(contestant.ask()) == 1
 
 
 def test_a_learning_curve_ends_at_the_observed_value():

@@ -256,6 +256,19 @@ def test_ours_are_compared_with_the_opponents_on_one_clock_and_over_all_problems
     assert {row["contestant"] for row in result["equal_time"]} == {"fast", "careful-and-slow"}
 
 
+def test_seconds_of_another_machine_stand_beside_no_others():
+    case = KINDS[0]
+    other = lines_of(case, "reference", 3, 1.0, 0.3, machine={**MACHINE, "processor": "Slow"})
+    found = figures(runs_of([case], ["fast", "reference"], 3, lines_of(case, "fast", 3, 0.1, 0.3), other, now=["fast"]))
+    curves = found["curves"][case.name]
+    assert curves["fast"]["elapsed"] is not None and curves["reference"]["elapsed"] is None
+    assert curves["reference"]["median"]
+    elapsed = {row["contestant"]: row["elapsed"] for row in found["targets"]}
+    assert elapsed["reference"] is None
+    (row,) = [row for row in found["rows"] if row["contestant"] == "reference"]
+    assert row["strategy_seconds"] > 0 and row["run"]["machine"]["processor"] == "Slow"  # its own row says where
+
+
 def test_tables_show_everything_in_170_columns(result, capsys):
     show({"benchmark": "regret", **result})
     out = capsys.readouterr().out

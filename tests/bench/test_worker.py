@@ -32,8 +32,10 @@ class Recorder(RandomContestant):
 
 @pytest.fixture
 def recorder(monkeypatch):
+    """The contestant of a measurement without a warm-up."""
     made = Recorder()
     monkeypatch.setattr(worker, "build", lambda name: made)
+    monkeypatch.setattr(worker, "_warm_up", lambda job, points, outcomes: None)
     return made
 
 
@@ -72,6 +74,52 @@ def test_seconds_of_the_strategy_and_of_the_objective_are_apart(recorder, monkey
     # Two asks for the first batch, as the first ask of all yields one point.
     assert answer["strategy_seconds"] == [*[22 / 4] * 4, *[12 / 4] * 4, *[12 / 2] * 2]
     assert answer["objective_seconds"] == [300] * 10
+
+
+def test_what_happens_once_in_a_process_is_no_part_of_a_run(monkeypatch):
+    clock, once = Clock(), [500, 50]
+
+    class Importing(Recorder):
+        """Its first start and its first ask in a process take long."""
+
+        def start(self, *arguments):
+            clock.now += once.pop(0) if len(once) == 2 else 1
+            super().start(*arguments)
+
+        def ask(self, count=1):
+            clock.now += once.pop(0) if once else 2
+            return super().ask(count)
+
+    monkeypatch.setattr(worker, "build", lambda name: Importing())
+    monkeypatch.setattr(worker.time, "perf_counter", clock)
+    answer = run()
+    assert (answer["warm_up"], answer["start"]) == (550, 1)
+    assert answer["strategy_seconds"] == [2] * 10
+
+
+def test_a_warm_up_changes_nothing_of_a_run(monkeypatch):
+    import random
+
+    import numpy as np
+    import torch
+
+    class Careless(Recorder):
+        """Draws from the generators of the process."""
+
+        def ask(self, count=1):
+            super().ask(count)
+            return [[random.random() * np.random.rand(), float(torch.rand(()))] for _ in range(count)]
+
+    monkeypatch.setattr(Careless, "tell", lambda self, points, outcomes: None)
+    monkeypatch.setattr(worker, "build", lambda name: Careless())
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        first, again, other = run(), run(), run(seed=2)
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+        torch.set_rng_state(kept[2])
+    assert first["points"] == again["points"] != other["points"]
 
 
 def test_a_point_outside_of_the_search_space_is_a_failed_run_not_a_good_one(recorder, monkeypatch):

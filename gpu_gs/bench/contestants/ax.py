@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from gpu_gs.bench.cases import DataKind
 from gpu_gs.bench.contestants.base import Contestant, Entry, Outcomes
-from gpu_gs.bench.problems import Problem
+from gpu_gs.bench.problems import Problem, without
 from gpu_gs.bench.spaces import AtMost, Choice, Derived, Equal, Float, Parameter, Point, Value
 
 Report = tuple[int | None, Mapping[str, float | tuple[float, float]]]
@@ -19,7 +19,7 @@ CURVE = (1, 2, 4)
 """Steps of a learning curve; its values come down to the last one as 1 / step does."""
 
 LACKING = 4
-"""Every so many trials one lacks its last metric."""
+"""Every so many trials one lacks its last metric that is modelled."""
 
 WEIGHTS = (1.0, 2.0, 1.0, 0.5)
 """Of the arms of a batch trial."""
@@ -30,7 +30,8 @@ def reports(data: DataKind | None, problem: Problem, k: int, known: Outcomes) ->
     if data == "known_noise":
         return [(None, {name: (value, problem.noise) for name, value in known.items()})]
     if data == "missing_metrics" and (k + 1) % LACKING == 0:
-        return [(None, dict(list(known.items())[:-1]))]
+        lacking = problem.modelled[-1]
+        return [(None, {name: value for name, value in known.items() if name != lacking})]
     if data == "curves":
         return [(step, {name: value + 1 / step - 1 / CURVE[-1] for name, value in known.items()}) for step in CURVE]
     return [(None, known)]
@@ -61,8 +62,8 @@ class AxContestant(Contestant):
         from ax.core.data import Data
         from ax.utils.common.logger import AX_ROOT_LOGGER_NAME
 
-        if self.data == "missing_metrics" and len(problem.objectives) + len(problem.constraints) == 1:
-            raise ValueError(f"{problem.name} has one metric only, which no trial can do without")
+        if self.data and (reason := without(problem, self.data)):
+            raise ValueError(f"{problem.name}: {self.data}: {reason}")
         logging.getLogger(AX_ROOT_LOGGER_NAME).setLevel(logging.ERROR)
         space = problem.space
         self.parameters: dict[str, Parameter | Derived] = dict(
@@ -87,7 +88,10 @@ class AxContestant(Contestant):
         rows: list[_Row] = []
         if problem.status_quo is not None:
             index = client.attach_baseline(self._arm(problem.status_quo), arm_name="baseline")
-            rows += _rows(index, "baseline", [(None, problem.true_outcomes(problem.status_quo))])
+            known = problem.true_outcomes(problem.status_quo)
+            # Ax takes no metric whose noise is known on some arms only.
+            told = reports(self.data, problem, 0, known) if self.data == "known_noise" else [(None, known)]
+            rows += _rows(index, "baseline", told)
         for first in range(0, len(points), size):
             arms, index = _attach(experiment, [self._arm(point) for point in points[first : first + size]])
             for k, arm_name in enumerate(arms, start=first):
