@@ -151,4 +151,17 @@ def note(key: str, value: Any) -> None:
         frame.spans.facts[key] = value
 
 
+DEVICE_PREFIX = "device:"
+"""Of the reasons why an ask ran where it did; others say why a fast part was not used."""
+
+REASON_COLUMNS = ("reasons", "device_reasons")
+
+
+def reason_columns(reasons: list[str]) -> dict[str, str]:
+    """An ask's reasons as cells of a table, those of the device apart: without a GPU, ``auto`` has one on every ask."""
+    of_device = [reason for reason in reasons if reason.startswith(DEVICE_PREFIX)]
+    others = [reason for reason in reasons if not reason.startswith(DEVICE_PREFIX)]
+    return dict(zip(REASON_COLUMNS, ("; ".join(others), "; ".join(of_device)), strict=True))
+
+
 __all__ = ["Spans", "collect", "note", "stage"]

@@ -35,7 +35,7 @@ from gpu_gs.plugin.generator import WarmBoTorchGenerator
 from gpu_gs.plugin.settings import EngineSettings
 from gpu_gs.plugin.timings import METADATA_KEY, record_of
 from gpu_gs.rng import derive_seed, guest, isolated
-from gpu_gs.telemetry import Spans, collect, stage
+from gpu_gs.telemetry import DEVICE_PREFIX, Spans, collect, stage
 
 logger = logging.getLogger("gpu_gs")
 
@@ -157,7 +157,7 @@ class GPUGenerationNode(GenerationNode):
     def _gen_on(self, attempt: FallbackMemory, *, experiment: Experiment, **kwargs: Any) -> GeneratorRun | None:
         decision = attempt.decision
         ask = Ask(decision=decision, index=self._ask_index(), memory_mb=attempt.memory_mb)
-        ask.because([f"device: {reason}" for reason in decision.reasons])
+        ask.because([f"{DEVICE_PREFIX} {reason}" for reason in decision.reasons])
         started = time.perf_counter()
         with guest(), applied(decision), collect(_synchronize(decision)) as spans, in_progress(ask):
             run = super().gen(experiment=experiment, **kwargs)
@@ -185,7 +185,7 @@ class GPUGenerationNode(GenerationNode):
     def _log_once(self, reasons: list[str], generator: WarmBoTorchGenerator) -> None:
         """Logs what this generator was not told before; reasons of the device are logged where it is chosen."""
         for reason in reasons:
-            if reason not in generator.logged and not reason.startswith("device:"):
+            if reason not in generator.logged and not reason.startswith(DEVICE_PREFIX):
                 generator.logged.add(reason)
                 logger.info("%s: %s", self.name, reason)
 

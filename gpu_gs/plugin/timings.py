@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from gpu_gs.plugin.ask import Ask
-from gpu_gs.telemetry import Spans
+from gpu_gs.telemetry import REASON_COLUMNS, Spans, reason_columns
 
 if TYPE_CHECKING:
     from ax.core.experiment import Experiment
@@ -74,8 +74,8 @@ def timings(source: Any) -> pd.DataFrame:
 
     Returns:
         A row for each generator run that carries a record, indexed by trial: the facts (node, device, threads, n,
-        fit decision and evaluations, acquisition), a column of seconds for each stage, their sum ``total``, and
-        the reasons why a fast part was not used, joined by "; ".
+        fit decision and evaluations, acquisition), a column of seconds for each stage, their sum ``total``, and, each
+        joined by "; ", ``reasons``, why a fast part was not used, and ``device_reasons``, why it ran where it did.
     """
     rows = []
     for index, trial in sorted(_experiment_of(source).trials.items()):
@@ -91,10 +91,10 @@ def timings(source: Any) -> pd.DataFrame:
                     **{fact: record.get(fact) for fact in FACTS},
                     **seconds,
                     "total": record["total"],
-                    "reasons": "; ".join(record.get("reasons", [])),
+                    **reason_columns(record.get("reasons", [])),
                 }
             )
-    columns = ["trial_index", *FACTS, *STAGES, "total", "reasons"]
+    columns = ["trial_index", *FACTS, *STAGES, "total", *REASON_COLUMNS]
     return pd.DataFrame(rows, columns=columns).set_index("trial_index")
 
 

@@ -9,6 +9,7 @@ from gpu_gs.run import journal
 from gpu_gs.run.experiment import metrics_of
 from gpu_gs.run.goal import Goal
 from gpu_gs.run.objectives import Metrics
+from gpu_gs.telemetry import reason_columns
 
 METADATA_KEY = "gpu_gs"
 STAGES = ("strategy", "data", "transform", "fit", "setup", "raw_samples", "optimize", "untransform", "other")
@@ -74,7 +75,7 @@ def timings_frame(record: journal.Record) -> pd.DataFrame:
                 "ask": ask["seconds"],
                 "tell": told.get(ask["trial"]),
                 "objective": end["seconds"] if end else None,
-                "reasons": "; ".join(known.get("reasons", [])),
+                **reason_columns(known.get("reasons", [])),
             }
         )
     frame = pd.DataFrame(rows)

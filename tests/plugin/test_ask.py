@@ -282,7 +282,7 @@ def test_out_of_memory_on_the_device_moves_the_ask_to_the_cpu(monkeypatch):
         "out of memory on cuda: this ask ran on the CPU",
     ]
     assert largest_difference(asked, expected[6:]) < 1e-6
-    assert "out of memory" in timings(client)["reasons"].iloc[-1]
+    assert "out of memory" in timings(client)["device_reasons"].iloc[-1]
     assert set(remembered) == {"cuda"}  # auto does not try this size there again
 
 
