@@ -48,7 +48,7 @@ def turn(timed: bool, ended: Callable[[], bool]) -> Iterator[None]:
         RuntimeError: It was ended while it waited.
     """
     folder = folder_of_turns()
-    if fcntl is None or folder is None:
+    if folder is None or fcntl is None:
         yield
         return
     try:
