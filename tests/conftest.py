@@ -2,10 +2,13 @@
 
 import importlib
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads OpenMP; two test processes share the cores
 os.environ["GPU_GS_CALIBRATION"] = "off"  # fixed thresholds, and nothing written to the user's folder
 os.environ["GPU_GS_TURNS"] = "off"  # tests wait for no benchmark, and none for them
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; tests interrupt what they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import random
 import sys

@@ -118,6 +118,7 @@ SLOW = {
     "ReportUtilsTest.test_get_standard_plots_moo",
     "ReportUtilsTest.test_get_standard_plots_moo_no_objective_thresholds",
     "ReportUtilsTest.test_get_standard_plots_moo_relative_constraints",
+    "ReportUtilsTest.test_skip_contour_high_dimensional",
     "TestAxOrchestrator.test_sqa_storage_map_metric_experiment",
     "TestAxOrchestratorMultiTypeExperiment.test_sqa_storage_map_metric_experiment",
 }

@@ -1,7 +1,6 @@
-"""Asks for candidates on an emulated GPU and says, as JSON, where the host waited in each ask.
+"""Asks for candidates on an emulated GPU and says, as JSON, where the host waited in each ask of each run.
 
-    python -m tests.plugin.emulated_asks 30 3  # three asks of the model, after 30 trials
-    python -m tests.plugin.emulated_asks 30 there,here,there  # of them the second on the CPU
+    python -m tests.plugin.emulated_asks 30:there,there 60:there,here  # two runs, after 30 and 60 trials; one ask on the CPU
 
 A process of its own, since what it registers with torch stays.
 """
@@ -50,5 +49,5 @@ def asks(rows: int, places: Sequence[str]) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    where = sys.argv[2].split(",") if not sys.argv[2].isdigit() else ["there"] * int(sys.argv[2])
-    print(json.dumps(asks(int(sys.argv[1]), where)))
+    runs = [argument.split(":") for argument in sys.argv[1:]]
+    print(json.dumps([asks(int(rows), places.split(",")) for rows, places in runs]))

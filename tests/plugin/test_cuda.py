@@ -25,17 +25,24 @@ raw values."""
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
+MOVES = {30: "here,here,there,there,here", 60: "here,there,here"}
+"""By the trials known, where the asks of a run are that moves between the devices."""
+
+
 @pytest.fixture(scope="module")
-def emulated():
-    """Asks on an emulated GPU: two that fit warm, from 32 trials on, and two that keep their hyperparameters."""
+def runs():
+    """Asks of four runs in one process: on an emulated GPU after 30 and 60 trials, and those of ``MOVES``."""
     if not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch has no devices written in Python")
-    found = []
-    for rows in (30, 60):
-        first, *later = json.loads(last_line_of("-m", "tests.plugin.emulated_asks", str(rows), "3"))
-        assert first["fit_decision"] == "default"
-        found += later
-    return found
+    wanted = [f"{rows}:there,there,there" for rows in (30, 60)] + [f"{rows}:{places}" for rows, places in MOVES.items()]
+    return json.loads(last_line_of("-m", "tests.plugin.emulated_asks", *wanted))
+
+
+@pytest.fixture(scope="module")
+def emulated(runs):
+    """Asks on an emulated GPU: two that fit warm, from 32 trials on, and two that keep their hyperparameters."""
+    assert [run[0]["fit_decision"] for run in runs[:2]] == ["default", "default"]
+    return runs[0][1:] + runs[1][1:]
 
 
 def test_the_emulated_asks_are_of_the_model_on_the_device(emulated):
@@ -63,10 +70,9 @@ def test_the_emulated_gpu_asks_for_what_the_cpu_asks_for(emulated):
     assert largest_difference(expected, [ask["parameters"] for ask in emulated[:2]]) < 1e-4
 
 
-def test_a_run_goes_on_where_its_asks_move_from_device_to_device(emulated):
+def test_a_run_goes_on_where_its_asks_move_from_device_to_device(runs):
     """As under ``auto``, from the size on at which a GPU is quicker; proposals stay those of the CPU."""
-    for rows, places in ((30, "here,here,there,there,here"), (60, "here,there,here")):
-        asks = json.loads(last_line_of("-m", "tests.plugin.emulated_asks", str(rows), places))
+    for (rows, places), asks in zip(MOVES.items(), runs[2:], strict=True):
         assert ["cpu" if ask["device"] == "cpu" else "there" for ask in asks] == [
             "cpu" if place == "here" else "there" for place in places.split(",")
         ]
