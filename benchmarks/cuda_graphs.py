@@ -6,8 +6,9 @@ shapes, and n grows by one from ask to ask: either a graph is captured anew on e
 each n a line of JSON:
 
     eager    seconds of an evaluation as it is
-    replay   seconds of an evaluation from a graph; the largest difference of its values to the eager ones is beside it
-    capture  seconds to warm up and capture a graph: what an ask without padding would pay for it
+    replay   seconds of an evaluation from a graph, new points copied in and the results out; the largest difference of its
+             results to the eager ones, at other points than those of the capture, is beside it
+    capture  seconds to capture a graph once all is warm: what an ask without padding would pay for it
 
 and ``per_ask``: what an ask of so many evaluations would gain, with the capture and without. Nothing in gpu_gs uses graphs
 so far; this measures whether it should. Without a GPU only ``eager`` is measured.
@@ -28,8 +29,9 @@ from gpu_gs.acquisition.logei import LogEI
 from gpu_gs.gp.posterior import state_from_model
 
 REPEATS = 50
+CAPTURES = 5
 WARM_UPS = 3
-"""Evaluations on a side stream before a capture, as torch's documentation advises."""
+"""Evaluations on a side stream before the first capture, as torch's documentation advises."""
 
 
 def main(
@@ -50,35 +52,58 @@ def _measured(n: int, d: int, b: int, evaluations: int, device: torch.device) ->
     Y = torch.sin(6 * X).sum(-1, keepdim=True)
     model = SingleTaskGP(X.to(device), Y.to(device)).eval()
     function = LogEI(state_from_model(model), model.train_targets.max())
-    x = torch.rand(b, d, generator=generator, dtype=torch.double).to(device)
-    value, gradient = function.value_and_grad(x)
+    x, other = (torch.rand(b, d, generator=generator, dtype=torch.double).to(device) for _ in range(2))
     found: dict[str, object] = {"n": n, "d": d, "points": b, "device": _name(device)}
     eager = found["eager"] = _seconds(lambda: function.value_and_grad(x), device)
-    if device.type != "cuda":
-        return found
-    started = time.perf_counter()
-    graph, captured = _capture(function, x)
-    torch.cuda.synchronize()
-    capture = found["capture"] = time.perf_counter() - started
-    replay = found["replay"] = _seconds(graph.replay, device)
-    pairs = zip(captured, (value, gradient), strict=True)
-    found["difference"] = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
-    gain = evaluations * (eager - replay)
-    found["per_ask"] = {"evaluations": evaluations, "gain": gain, "gain_less_capture": gain - capture}
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # streams and graphs are of the current device
+            found |= _with_graphs(function, x, other, eager, evaluations)
     return found
 
 
-def _capture(function: LogEI, x: Tensor) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor]]:
-    """A graph of an evaluation at x, and the tensors that hold its results."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
+def _with_graphs(function: LogEI, x: Tensor, other: Tensor, eager: float, evaluations: int) -> dict[str, object]:
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
             function.value_and_grad(x)
-    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.current_stream().wait_stream(stream)
+    seconds = []
+    for _ in range(CAPTURES + 1):  # the first one loads libraries
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        graph, results = _captured(function, x, stream)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    capture = statistics.median(seconds[1:])
+
+    def evaluate(points: Tensor) -> tuple[Tensor, ...]:
+        x.copy_(points)
+        graph.replay()
+        return tuple(result.clone() for result in results)
+
+    replay = _seconds(lambda: evaluate(other), x.device)
+    pairs = zip(evaluate(other), function.value_and_grad(other), strict=True)
+    difference = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+    gain = evaluations * (eager - replay)
+    per_ask = {"evaluations": evaluations, "gain": gain, "gain_less_capture": gain - capture}
+    return {"capture": capture, "replay": replay, "difference": difference, "per_ask": per_ask}
+
+
+def _captured(
+    function: LogEI, x: Tensor, stream: torch.cuda.Stream
+) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor]]:
+    """A graph of an evaluation at x, and the tensors that hold its results.
+
+    Without ``torch.cuda.graph``, which collects garbage and empties the cache first.
+    """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        graph.capture_begin()
         results = function.value_and_grad(x)
+        graph.capture_end()
+    torch.cuda.current_stream().wait_stream(stream)
     return graph, results
 
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from gpu_gs import telemetry
-from gpu_gs.telemetry import collect, note, stage
+from gpu_gs.telemetry import collect, note, reason_columns, stage
 
 
 class Clock:
@@ -188,3 +188,11 @@ def test_real_times_add_up_to_the_total():
     assert 0 < spans.seconds["data"] <= spans.total
     assert all(seconds >= 0 for seconds in spans.seconds.values())
     assert spans.other >= 0
+
+
+def test_why_an_ask_ran_where_it_did_is_apart_from_why_a_fast_part_was_not_used():
+    reasons = ["device: no CUDA device", "model: a kernel of yours", "device: out of memory on cuda", "fit: by BoTorch"]
+    assert reason_columns(reasons) == {
+        "reasons": "model: a kernel of yours; fit: by BoTorch",
+        "device_reasons": "device: no CUDA device; device: out of memory on cuda",
+    }

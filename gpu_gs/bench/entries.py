@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gpu_gs.bench.contestants import is_strategy, missing, on_cuda, problems_with, short, split, unsuited
 from gpu_gs.bench.plan import BenchmarkConfig
-from gpu_gs.bench.problems import PROBLEMS, missing_problem, unknown_problem, without
+from gpu_gs.bench.problems import PROBLEMS, missing_problem, reason_against_data, unknown_problem
 from gpu_gs.bench.runner import gpus
 from gpu_gs.errors import ConfigError
 
@@ -44,7 +44,9 @@ def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple
     wrong = [
         f"bench: latency: cases: {case.problem}: data: {case.data}: {reason}"
         for case in (config.latency.cases if config.latency else ())
-        if case.data and case.problem not in absent and (reason := without(PROBLEMS[case.problem], case.data))
+        if case.data
+        and case.problem not in absent
+        and (reason := reason_against_data(PROBLEMS[case.problem], case.data))
     ]
     if wrong:
         raise ConfigError(wrong)

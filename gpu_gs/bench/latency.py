@@ -266,8 +266,14 @@ def _recorded(asks: list[float], details: list[list[dict[str, Any]]]) -> dict[st
         "fit_decisions": dict(Counter(d["fit_decision"] for ask in details for d in ask)),
         "acquisitions": sorted({str(d["acquisition"]) for ask in details for d in ask}),
         "devices": sorted({str(d["device"]) for ask in details for d in ask}),
-        "reasons": sorted({d["reasons"] for ask in details for d in ask if d.get("reasons")}),
+        "reasons": sorted({reasons for ask in details for d in ask if (reasons := _worth_saying(d))}),
     }
+
+
+def _worth_saying(record: Mapping[str, Any]) -> str:
+    """Why a fast part was not used, and of the device only that an ask left it: why it was chosen is no news."""
+    left = [reason for reason in (record.get("device_reasons") or "").split("; ") if "out of memory" in reason]
+    return "; ".join(filter(None, [record.get("reasons") or "", *left]))
 
 
 def _compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -95,7 +95,8 @@ class RegretSection(ConfigModel):
         default=None, description="Runs at a time, one thread each; null: as many as cores."
     )
     limit: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="Seconds after which a run is ended, and has failed; null: never."
+        default=None,
+        description="Seconds after which a run is ended, its warm-up included, and has failed; null: never.",
     )
     references: tuple[str, ...] = Field(
         default=(), description="regret.json or regret.jsonl files with runs of other contestants made before."

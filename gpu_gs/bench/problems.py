@@ -396,12 +396,12 @@ def unknown_problem(name: str) -> list[str]:
     return [f"bench: problem: {name!r} is unknown{closest(name, PROBLEMS)}{hint}"]
 
 
-def without(problem: Problem, data: DataKind) -> str | None:
+def reason_against_data(problem: Problem, data: DataKind) -> str | None:
     """Why evaluations of a problem cannot be reported as such data; None if they can."""
     if data == "missing_metrics" and len(problem.modelled) == 1:
         return f"its only modelled metric is {problem.modelled[0]}, which no trial can do without"
     if data == "known_noise" and problem.definition.repeat is not None:
-        return "its noise is not known: it is that of the training"
+        return "nobody knows its noise: an evaluation is one of several trainings"
     return None
 
 

@@ -127,10 +127,10 @@ class Race:
 
 
 def race(case: Case, ours: Trace, theirs: Trace, floor: float) -> Race | None:
-    """Two runs of a seed on one clock; None where their times are not known or are of different machines."""
+    """Two runs of a seed on one clock; None where their times are not known or do not compare (``Trace.clock``)."""
     counts = range(case.initial, case.evaluations + 1)
     e_ours, e_theirs = _elapsed(ours, counts), _elapsed(theirs, counts)
-    if e_ours is None or e_theirs is None or ours.ran.get("machine") != theirs.ran.get("machine"):
+    if e_ours is None or e_theirs is None or ours.clock != theirs.clock:
         return None
     target = max(theirs.final, floor)
     reach_ours, reach_theirs = ours.reaches(target, ours.at), theirs.reaches(target, theirs.at)

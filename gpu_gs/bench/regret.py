@@ -73,18 +73,18 @@ class Runs:
         return {(name, case.name): runs_of(self.traces, name, case.name) for name in self.names for case in self.cases}
 
     @cached_property
-    def machine(self) -> Any:
-        """The machine whose seconds stand beside each other: that of most runs made now, or if there are none of most."""
+    def clock(self) -> Any:
+        """``Trace.clock`` of the seconds that are shown: that of most runs in this folder, or if there are none of most."""
         made = [trace for trace in self.traces.values() if not trace.kept] or list(self.traces.values())
-        found = [trace.ran.get("machine") for trace in made]
+        found = [trace.clock for trace in made]
         return max(found, key=found.count) if found else None
 
     def on_the_clock(self, name: str, case: Case) -> dict[int, Trace]:
-        """The runs of a contestant on a case, by seed, without the seconds of those made on another machine."""
-        return {
-            seed: trace if trace.ran.get("machine") == self.machine else replace(trace, elapsed=None, objective=None)
-            for seed, trace in self.of[name, case.name].items()
-        }
+        """The runs of a contestant on a case, by seed; without seconds where those of one of them do not compare."""
+        mine = self.of[name, case.name]
+        if all(trace.clock == self.clock for trace in mine.values()):
+            return mine
+        return {seed: replace(trace, elapsed=None, objective=None) for seed, trace in mine.items()}
 
     def took(self, name: str, case: Case) -> bool:
         """Whether the contestant had a go at the case, however it ended."""
@@ -249,7 +249,7 @@ def _plan(seeds: int) -> dict[str, Any]:
 
 
 def _row(runs: Runs, case: Case, name: str) -> dict[str, Any]:
-    mine = runs.of[name, case.name]
+    mine = runs.on_the_clock(name, case)
     row: dict[str, Any] = {"problem": case.name, "contestant": name, **runs.gaps(name, [case])}
     if (error := runs.errors.get((case.name, name))) is not None:
         row["error"] = error
@@ -262,7 +262,10 @@ def _row(runs: Runs, case: Case, name: str) -> dict[str, Any]:
         "interval": [float(end) for end in interval_of_median(values)] if len(values) > 1 else None,
         "quartiles": [quantile(values, 0.25), quantile(values, 0.75)],
         "worst": max(values),
-        "seconds_per_evaluation": st.median(trace.seconds for trace in traces),
+        "seconds_per_evaluation": st.median(trace.seconds for trace in traces)
+        if all(trace.clock == runs.clock for trace in traces)
+        else None,
+        "warm_up": _median([trace.warm_up for trace in traces]),
         "strategy_seconds": _median([trace.elapsed_at(case.evaluations) for trace in traces]),
         "objective_seconds": _median([trace.objective_at(case.evaluations) for trace in traces]),
         "kept": all(trace.kept for trace in traces),
@@ -382,7 +385,7 @@ def _equal_time(runs: Runs) -> list[dict[str, Any]]:
                 continue
             races = {}
             for case in runs.cases:
-                mine, theirs = runs.of[name, case.name], runs.of[opponent, case.name]
+                mine, theirs = runs.on_the_clock(name, case), runs.on_the_clock(opponent, case)
                 floor = PROBLEMS[case.problem].floor
                 pairs = {seed: race(case, mine[seed], theirs[seed], floor) for seed in sorted(set(mine) & set(theirs))}
                 timed = {seed: pair for seed, pair in pairs.items() if pair is not None}

@@ -285,12 +285,13 @@ def _final_table(result: dict[str, Any]) -> Table:
         f"Regret {_lengths(result)}, {result['seeds']} seeds",
         [
             *("problem", "contestant", "median", "95 % interval", "worst", "gaps"),
-            *("s/evaluation", "strategy s", "objective s"),
+            *("warm-up s", "s/evaluation", "strategy s", "objective s"),
         ],
         "95 % interval: of the median, bootstrap; gaps: runs that failed, or, of contestants whose runs were made before, are "
         "not there; "
-        "s/evaluation: median of an ask plus tell; strategy s, objective s: of a whole run, medians."
-        + "".join(f"\n{line}" for line in _ran(result["rows"])),
+        "warm-up s: before a run, once in its process (imports, calibration, compiling), in none of the others; "
+        "s/evaluation: median of an ask plus tell; strategy s, objective s: of a whole run, medians. Seconds of another machine, "
+        "or with the warm-up in them, are left out." + "".join(f"\n{line}" for line in _ran(result["rows"])),
     )
     for row in _in_sections(table, result["rows"], "problem"):
         table.add_row(
@@ -304,7 +305,7 @@ def _final_table(result: dict[str, Any]) -> Table:
             _gaps(row),
             *(
                 "" if row.get(key) is None else f"{row[key]:.3g}"
-                for key in ("seconds_per_evaluation", "strategy_seconds", "objective_seconds")
+                for key in ("warm_up", "seconds_per_evaluation", "strategy_seconds", "objective_seconds")
             ),
         )
     return table

@@ -33,6 +33,8 @@ class Trace:
         seconds: Median of an ask plus tell; a pause in between does not show.
         elapsed: Seconds in the strategy, asks plus tells, up to there; the initial points cost none. None: not known.
         objective: Seconds in the objective up to there, without the initial points. None: not known.
+        warm_up: Seconds of what happens once in a process, which are in none of these. None: older runs, whose first ask
+            contains it.
         exact: Whether every change of the regret is kept.
         kept: Whether the run was not made here but taken from a file.
         ran: What it ran on: commit, versions, machine, device, config, threads, as far as known.
@@ -43,9 +45,15 @@ class Trace:
     seconds: float
     elapsed: tuple[float, ...] | None = None
     objective: tuple[float, ...] | None = None
+    warm_up: float | None = None
     exact: bool = True
     kept: bool = False
     ran: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def clock(self) -> tuple[Any, bool]:
+        """What seconds must have in common to be compared: the machine, and whether there was a warm-up."""
+        return self.ran.get("machine"), self.warm_up is not None
 
     @property
     def final(self) -> float:
@@ -129,6 +137,7 @@ def of_lines(lines: Iterable[Mapping[str, Any]], kept: bool = False) -> Iterator
             seconds=st.median(answer["seconds"]) if answer["seconds"] else 0.0,
             elapsed=_elapsed(case, answer, at),
             objective=_objective(case, answer.get("objective_seconds"), at),
+            warm_up=answer.get("warm_up"),
             kept=kept,
             ran={"threads": job["threads"], **line.get("run", {})},
         )
@@ -223,6 +232,8 @@ def packed(traces: Traces, cases: Sequence[Case]) -> dict[str, dict[str, dict[st
         for key, values in (("elapsed", trace.elapsed), ("objective", trace.objective)):
             if values is not None:
                 run[key] = _digits(values, 4)
+        if trace.warm_up is not None:
+            run["warm_up"] = float(f"{trace.warm_up:.3g}")
         stored.setdefault(contestant, {}).setdefault(case, {})[str(seed)] = run
     return stored
 
@@ -230,7 +241,10 @@ def packed(traces: Traces, cases: Sequence[Case]) -> dict[str, dict[str, dict[st
 def _unpacked(case: Case, run: Mapping[str, Any], ran: Mapping[str, Any]) -> Trace:
     times = {key: tuple(run[key]) for key in ("elapsed", "objective") if run.get(key) is not None}
     at = tuple(run.get("at") or checkpoints(case.initial, case.evaluations))
-    return Trace(at, tuple(run["regret"]), run["seconds"], **times, exact="at" in run, kept=True, ran=ran)
+    warm_up = run.get("warm_up")
+    return Trace(
+        at, tuple(run["regret"]), run["seconds"], **times, warm_up=warm_up, exact="at" in run, kept=True, ran=ran
+    )
 
 
 def _digits(values: Iterable[float], count: int) -> list[float]:

@@ -1,12 +1,14 @@
 """Turns on a machine: a timed job runs alone there, also when several benchmarks run at once.
 
 Two files in the user's cache are locked. A job first takes the gate, then its turn, alone or with others, and opens the
-gate again; so a timed job that waits at the gate is overtaken by nobody. The system lets go of both when the process
+gate again; so jobs that could run beside those that run do not keep a timed one, which holds the gate, from its turn. The
+system lets go of both when the process
 ends, however that ends.
 """
 
 import logging
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +28,8 @@ TIMED = ("latency", "memory", "article")
 VARIABLE = "GPU_GS_TURNS"
 """Names the folder of the locks, in place of the user's cache; ``off`` for no turns."""
 
-GATE = "bench-gate.lock"
-TURN = "bench-turn.lock"
+GATE = "bench-gate"
+TURN = "bench-turn"
 POLL_S = 0.1
 SILENT_S = 1.0
 """A wait as long as this is said."""
@@ -53,7 +55,7 @@ def turn(timed: bool, ended: Callable[[], bool]) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        gate, own = (folder / GATE).open("a"), (folder / TURN).open("a")
+        gate, own = (folder / name_of(GATE)).open("a+"), (folder / name_of(TURN)).open("a+")
     except OSError as error:
         _say(f"bench: {folder}: {error.strerror or error}; other benchmarks on this machine are not waited for")
         yield
@@ -75,6 +77,11 @@ def folder_of_turns() -> Path | None:
     from platformdirs import user_cache_path
 
     return user_cache_path("gpu_gs", appauthor=False)
+
+
+def name_of(lock: str) -> str:
+    """The name of a lock's file: machines that share a folder do not wait for each other."""
+    return f"{lock}-{platform.node() or 'unknown'}.lock"
 
 
 def _take(file: IO[str], alone: bool, ended: Callable[[], bool]) -> None:

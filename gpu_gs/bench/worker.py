@@ -52,7 +52,7 @@ def latency(job: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         NotImplementedError: The contestant stores nothing, or takes no such data.
-        ValueError: Metrics are to be missing on a problem that has one only.
+        ValueError: The problem's evaluations cannot be reported as such data.
     """
     contestant = build(job["contestant"])
     if job.get("data"):
@@ -212,14 +212,14 @@ def regret(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _warm_up(job: Mapping[str, Any], points: Sequence[Point], outcomes: Sequence[Mapping[str, float]]) -> None:
-    """The start and first ask of a contestant that is thrown away.
+    """The start and first ask, for one candidate, of a contestant that is thrown away.
 
     So what happens once in a process (imports, a calibration, compiling) is no part of the run: contestants differ in
-    how much of it they do in their first ask. Afterwards the global random generators have the job's seed.
+    how much of it they do in their first ask. Nor is what a contestant keeps in its process of the search space. Afterwards the global random generators have the job's seed.
     """
     contestant = build(job["contestant"])
     contestant.start(PROBLEMS[job["problem"]], job["seed"], points, outcomes)
-    contestant.ask(job.get("batch", 1))
+    contestant.ask()
     random.seed(job["seed"])
     for name, seed in (("numpy", "random.seed"), ("torch", "manual_seed")):
         if name in sys.modules:

@@ -54,6 +54,13 @@ def record(decision, fit=0.1, evaluations=2):
     }
 
 
+def test_that_an_ask_left_its_device_is_said_and_why_it_was_chosen_is_not():
+    left = {**record("kept"), "device_reasons": "device: out of memory on cuda: this ask ran on the CPU"}
+    chosen = {**record("kept"), "device_reasons": "device: no CUDA device", "reasons": "fit: by BoTorch"}
+    row = latency._row([line("fast@cuda", [1.0] * 3, details=[[left], [chosen], [record("kept")]])])
+    assert row["reasons"] == ["device: out of memory on cuda: this ask ran on the CPU", "fit: by BoTorch"]
+
+
 def test_the_better_thread_count_counts():
     row = latency._row([line("fast", [2.0, 2.0, 2.0], threads=1), line("fast", [1.0, 9.0, 1.0], threads=2)])
     assert (row["threads"], row["median"]) == (2, 1.0)

@@ -266,7 +266,21 @@ def test_seconds_of_another_machine_stand_beside_no_others():
     elapsed = {row["contestant"]: row["elapsed"] for row in found["targets"]}
     assert elapsed["reference"] is None
     (row,) = [row for row in found["rows"] if row["contestant"] == "reference"]
-    assert row["strategy_seconds"] > 0 and row["run"]["machine"]["processor"] == "Slow"  # its own row says where
+    assert (row["strategy_seconds"], row["seconds_per_evaluation"]) == (None, None)
+    assert found["equal_time"] == []
+
+
+def test_seconds_with_a_warm_up_in_them_stand_beside_no_others():
+    case = KINDS[0]
+    warm = lines_of(case, "fast", 3, 0.1, 0.3)
+    for line in warm:
+        line["answer"]["warm_up"] = 4.0
+    kept = lines_of(case, "reference", 3, 1.0, 0.3)
+    found = figures(runs_of([case], ["fast", "reference"], 3, warm, kept, now=["fast"]))
+    ours, theirs = found["rows"]
+    assert (ours["warm_up"], theirs["warm_up"], theirs["strategy_seconds"]) == (4.0, None, None)
+    assert ours["strategy_seconds"] > 0
+    assert found["equal_time"] == []
 
 
 def test_tables_show_everything_in_170_columns(result, capsys):

@@ -11,6 +11,7 @@ import pytest
 
 from gpu_gs.bench import executors, turns
 from gpu_gs.bench.executors import LocalExecutor
+from gpu_gs.bench.provenance import config_hash, installed
 from gpu_gs.bench.turns import turn
 from tests.bench.processes import wait_for
 
@@ -30,6 +31,17 @@ def threads():
 
 
 def never():
+    return False
+
+
+def someone_waits(folder):
+    """Whether a job holds the gate."""
+    fcntl = pytest.importorskip("fcntl")
+    with (folder / turns.name_of(turns.GATE)).open("a+") as gate:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
     return False
 
 
@@ -58,7 +70,7 @@ def test_jobs_that_are_not_timed_run_together():
         pass
 
 
-def test_a_timed_job_that_waits_is_overtaken_by_none(threads):
+def test_a_timed_job_that_waits_is_overtaken_by_none(threads, folder):
     order = []
 
     def note(timed, name):
@@ -68,15 +80,15 @@ def test_a_timed_job_that_waits_is_overtaken_by_none(threads):
     with ExitStack() as running:
         running.enter_context(turn(False, never))
         timed = threads.submit(note, True, "timed")
-        sleep(0.1)
+        wait_for(lambda: someone_waits(folder))
         later = threads.submit(note, False, "later")
-        sleep(0.1)
+        sleep(0.1)  # in vain, but for one that overtakes
         assert order == []
     timed.result(10), later.result(10)
     assert order == ["timed", "later"]
 
 
-def test_a_job_that_is_ended_waits_no_longer_and_keeps_nothing(threads):
+def test_a_job_that_is_ended_waits_no_longer_and_keeps_nothing(threads, folder):
     over = Event()
 
     def wait():
@@ -85,7 +97,7 @@ def test_a_job_that_is_ended_waits_no_longer_and_keeps_nothing(threads):
 
     with turn(False, never):
         waiting = threads.submit(wait)
-        sleep(0.1)
+        wait_for(lambda: someone_waits(folder))
         over.set()
         with pytest.raises(RuntimeError, match="has been ended"):
             waiting.result(10)
@@ -101,7 +113,7 @@ def test_a_long_wait_is_said_once(threads, monkeypatch, caplog):
         events = [Event(), Event()]
         events[1].set()
         waiting = threads.submit(has_turn, False, *events)
-        sleep(0.3)
+        wait_for(lambda: caplog.records)
     waiting.result(10)
     assert [record.getMessage() for record in caplog.records] == [
         "bench: waits for another benchmark on this machine: what is timed runs alone"
@@ -137,26 +149,51 @@ def test_two_benchmarks_take_turns_with_timed_jobs(monkeypatch):
     def submit(executor, seed):
         begun = []
         future = executor.submit(job(seed), lambda job: begun.append(monotonic()))
-        future.add_done_callback(lambda future: spans.append((begun[0], monotonic(), future.result())))
+        future.add_done_callback(lambda future: spans.append((begun[0], future.result())))
 
     with LocalExecutor() as one, LocalExecutor() as other:
         for seed in range(2):
             submit(one, seed)
             submit(other, seed + 2)
-    assert wait_for(lambda: len(spans) == 4) is not False
-    assert all("answer" in line for *_, line in spans)
+    assert ["answer" in line for _, line in spans] == [True] * 4
     spans.sort(key=lambda span: span[0])
-    # A job begins with its turn; its callback is called after it, so the end is a little late.
-    assert all(later[0] >= earlier[1] - 0.15 for earlier, later in itertools.pairwise(spans))
+    for (begun, line), (next_begun, _) in itertools.pairwise(spans):
+        assert next_begun >= begun + line["run"]["seconds"]
 
 
-def test_a_benchmark_that_is_ended_while_it_waits_ends():
+PROBE = {"kind": "probe", "contestant": "random", "seed": 0, "threads": 1, "seconds": 0}
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_benchmark_that_is_ended_while_it_waits_ends(folder, forks):
     with turn(True, never):
-        executor = LocalExecutor()
-        future = executor.submit(
-            {"kind": "probe", "contestant": "random", "seed": 0, "threads": 1, "seconds": 0}, print
-        )
-        sleep(0.1)
+        executor = LocalExecutor(forks=forks)
+        future = executor.submit(PROBE, print)
+        wait_for(lambda: someone_waits(folder))
         executor.shutdown(end=True)
         with pytest.raises(RuntimeError, match="has been ended"):
             future.result(0)
+
+
+def test_a_job_on_a_dask_worker_has_its_turn_and_ends_while_it_waits(monkeypatch, threads, folder):
+    distributed = pytest.importorskip("distributed")
+    begun = []
+
+    class Worker:
+        address = "here"
+
+        def log_event(self, topic, number):
+            begun.append(number)
+
+    monkeypatch.setattr(distributed, "get_worker", Worker)
+    monkeypatch.setattr(executors, "_CHILDREN", {})
+    expected = {**installed(), "config": config_hash("random")}
+    with turn(True, never):
+        waiting = threads.submit(executors._on_worker, PROBE, expected, "this one", 7)
+        wait_for(lambda: someone_waits(folder))
+        assert begun == []
+        executors._end("this one")
+        with pytest.raises(RuntimeError, match="has been ended"):
+            waiting.result(10)
+    assert "answer" in executors._on_worker(PROBE, expected, "another", 8)
+    assert begun == [8]

@@ -97,7 +97,7 @@ def test_what_happens_once_in_a_process_is_no_part_of_a_run(monkeypatch):
     assert answer["strategy_seconds"] == [2] * 10
 
 
-def test_a_warm_up_changes_nothing_of_a_run(monkeypatch):
+def test_runs_repeat_that_draw_from_the_generators_of_the_process(monkeypatch):
     import random
 
     import numpy as np

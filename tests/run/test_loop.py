@@ -62,6 +62,7 @@ def test_the_folder_holds_everything(finished):
     stages = ("strategy", "data", "transform", "fit", "setup", "raw_samples", "optimize", "untransform", "other")
     for row in rows:
         assert sum(float(row[stage]) for stage in stages) == pytest.approx(float(row["ask"]))
+        assert "device:" not in row["reasons"] and "device_reasons" in row
 
 
 def test_the_summary_compares_the_best_trial_with_defaults_and_random_search(finished):

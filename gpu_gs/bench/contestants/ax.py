@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from gpu_gs.bench.cases import DataKind
 from gpu_gs.bench.contestants.base import Contestant, Entry, Outcomes
-from gpu_gs.bench.problems import Problem, without
+from gpu_gs.bench.problems import Problem, reason_against_data
 from gpu_gs.bench.spaces import AtMost, Choice, Derived, Equal, Float, Parameter, Point, Value
 
 Report = tuple[int | None, Mapping[str, float | tuple[float, float]]]
@@ -62,7 +62,7 @@ class AxContestant(Contestant):
         from ax.core.data import Data
         from ax.utils.common.logger import AX_ROOT_LOGGER_NAME
 
-        if self.data and (reason := without(problem, self.data)):
+        if self.data and (reason := reason_against_data(problem, self.data)):
             raise ValueError(f"{problem.name}: {self.data}: {reason}")
         logging.getLogger(AX_ROOT_LOGGER_NAME).setLevel(logging.ERROR)
         space = problem.space
@@ -89,8 +89,9 @@ class AxContestant(Contestant):
         if problem.status_quo is not None:
             index = client.attach_baseline(self._arm(problem.status_quo), arm_name="baseline")
             known = problem.true_outcomes(problem.status_quo)
-            # Ax takes no metric whose noise is known on some arms only.
-            told = reports(self.data, problem, 0, known) if self.data == "known_noise" else [(None, known)]
+            # Ax takes no metric whose noise is known on some arms only; this value has none.
+            noise_free: Mapping[str, Any] = {name: (value, 0.0) for name, value in known.items()}
+            told: list[Report] = [(None, noise_free if self.data == "known_noise" else known)]
             rows += _rows(index, "baseline", told)
         for first in range(0, len(points), size):
             arms, index = _attach(experiment, [self._arm(point) for point in points[first : first + size]])
