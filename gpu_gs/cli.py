@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -27,6 +28,12 @@ EPILOG = (
     "Exit codes: 0 done; 1 an error inside; 2 wrong usage or configuration; 3 the device is not there; "
     "4 failing trials stopped the run; 5 the folder, its journal or a needed package is unusable; "
     "130 interrupted (continue with: gpu-gs resume DIR)."
+)
+
+BENCH_EPILOG = (
+    "Exit codes: 0 done, failed jobs included: the report lists them; 1 an error inside; 2 wrong usage or configuration; "
+    "3 the device is not there; 5 the folder or a needed package is unusable; 130 interrupted (the same command goes on "
+    "from there)."
 )
 
 MOST_PLACES = 8
@@ -144,7 +151,7 @@ def report(
     from gpu_gs.bench.report import is_benchmark, write_report
 
     if missing := [folder for folder in folders if not folder.is_dir()]:
-        raise TaskError(f"{missing[0]}: no such folder")
+        raise TaskError(f"{missing[0]}: {'is a file, not a folder' if missing[0].exists() else 'no such folder'}")
     benchmarks = [folder for folder in folders if is_benchmark(folder)]
     if benchmarks:
         if others := [folder for folder in folders if folder not in benchmarks]:
@@ -266,7 +273,8 @@ def validate(
             from gpu_gs.bench.plan import load_benchmark
 
             benchmark = load_benchmark(file)
-            present, benchmark = who_takes_part(benchmark, _say)
+            with _about(file):
+                present, benchmark = who_takes_part(benchmark, _say)
             words = f"benchmark of {', '.join(benchmark.sections)} with contestants {', '.join(present)}"
         else:
             config = load_task(file)
@@ -430,14 +438,14 @@ def _print_choices(found: dict[str, Any]) -> None:
 # ----------------------------------------------------------------------------------------------------------- bench
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=BENCH_EPILOG)
 def bench(
     source: Annotated[
         str | None,
         typer.Argument(
             metavar="[BENCHMARK]",
-            help="A benchmark's YAML file, or the name of a shipped one: smoke, latency, regret, kinds, hpo, article, "
-            "devices, memory. With --setup, contestants.",
+            help="A benchmark's YAML file, or the name of a shipped one: smoke, latency, latency-kinds, "
+            "latency-accelerate, regret, kinds, hpo, article, devices, memory. With --setup, contestants.",
             show_default=False,
         ),
     ] = None,
@@ -482,11 +490,17 @@ def bench(
             "those named, or of all.",
         ),
     ] = False,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Only list the contestants, whether they are installed, and the problems.")
+    ] = False,
     stages: Annotated[bool, typer.Option("--stages", help="Also print where the time of an ask goes.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure asks and whole runs against stock Ax and others, and write a report. Leave the machine alone meanwhile."""
     names = _split(contestants)
+    if listing:
+        _print_choices_of_bench(as_json)
+        return
     if setup:
         from gpu_gs.bench.contestants import setup as set_up
 
@@ -514,7 +528,11 @@ def bench(
     from gpu_gs.bench.tables import show
 
     folder = out or Path("runs") / f"bench-{Path(source).stem}"
-    results = run_benchmark(config, folder, say=_say, executor=None if dask is None else lambda: DaskExecutor(dask))
+    try:
+        results = run_benchmark(config, folder, say=_say, executor=None if dask is None else lambda: DaskExecutor(dask))
+    except KeyboardInterrupt:
+        _say(f"Interrupted; what is done is in {folder}, and the same command goes on from there.")
+        raise typer.Exit(INTERRUPTED) from None
     page = write_report([folder], folder)
     if as_json:
         _print_json(results)
@@ -522,6 +540,33 @@ def bench(
     for result in results.values():
         show(result, stages=stages)
     _say(f"Report: {page}")
+
+
+def _print_choices_of_bench(as_json: bool) -> None:
+    from gpu_gs.bench.contestants import label, missing, names
+    from gpu_gs.bench.problems import PROBLEMS, missing_problem
+    from gpu_gs.config import presets
+
+    everyone = [*presets("strategies"), *names()]
+    by_kind: dict[str, list[str]] = {}
+    for problem in PROBLEMS.values():
+        by_kind.setdefault(problem.kind, []).append(problem.name)
+    if as_json:
+        absent = {"contestants": {name: missing(name) for name in everyone}}
+        _print_json({**absent, "problems": {name: missing_problem(name) for name in PROBLEMS}})
+        return
+    print("contestants (or a strategy's YAML file; strategies take a device, as fast@cuda):")
+    for name in everyone:
+        print(f"  {name:20} {label(name)}" + (f"; {reason}" if (reason := missing(name)) else ""))
+    print("problems:")
+    for kind, found in by_kind.items():
+        reasons = {reason for name in found if (reason := missing_problem(name))}
+        print(f"  {kind}" + (f" ({'; '.join(sorted(reasons))})" if reasons else "") + ":")
+        print(
+            textwrap.fill(
+                ", ".join(found), 110, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+            )
+        )
 
 
 def _split(values: list[str] | None) -> list[str]:

@@ -258,3 +258,36 @@ def test_ax_says_each_thing_once():
     let_through = cli._once()
     records = [logging.makeLogRecord({"msg": "Outcome %s is constant", "args": (name,)}) for name in "aab"]
     assert [let_through(record) for record in records] == [True, False, True]
+
+
+def test_bench_lists_contestants_and_problems(gpu_gs):
+    code, out, _ = gpu_gs("bench", "--list")
+    assert code == 0
+    for name in ("reference", "fast", "optuna", "hartmann6", "nasbench-cifar10", "plain:"):
+        assert name in out
+    code, out, _ = gpu_gs("bench", "--list", "--json")
+    found = json.loads(out)
+    assert found["contestants"]["random"] is None and "hartmann6" in found["problems"]
+
+
+def test_bench_help_names_all_shipped_benchmarks(gpu_gs):
+    _, out, _ = gpu_gs("bench", "--help")
+    words = " ".join(out.replace("│", " ").split())
+    assert all(f" {name}" in words for name in presets("benchmarks"))
+    assert "the same command goes on" in words
+
+
+def test_an_interrupted_bench_says_how_to_go_on(gpu_gs, monkeypatch):
+    def interrupted(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpu_gs.bench.benchmark.run_benchmark", interrupted)
+    code, _, err = gpu_gs("bench", "smoke", "--out", "here")
+    assert code == 130
+    assert "what is done is in here, and the same command goes on from there" in err
+
+
+def test_a_file_is_no_folder_of_a_report(gpu_gs, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = gpu_gs("report", "file")
+    assert code == 5 and "file: is a file, not a folder" in err

@@ -13,10 +13,10 @@ from gpu_gs.bench.memory import bench_memory
 from gpu_gs.bench.plan import BenchmarkConfig
 from gpu_gs.bench.progress import Progress
 from gpu_gs.bench.regret import Kept, bench_regret
-from gpu_gs.bench.runner import other_origins
+from gpu_gs.bench.runner import make_folder, other_origins
 from gpu_gs.config import dump_yaml
 from gpu_gs.device import cores_of_process
-from gpu_gs.errors import ConfigError
+from gpu_gs.errors import ConfigError, TaskError
 
 
 def run_benchmark(
@@ -38,6 +38,8 @@ def run_benchmark(
 
     Raises:
         ConfigError: Something in the configuration cannot be run; nothing has run then.
+        DeviceUnavailableError: There is no GPU, and nothing to do without one.
+        TaskError: The folder is unusable.
     """
     contestants, config = who_takes_part(config, say)
     regret = config.regret
@@ -48,11 +50,14 @@ def run_benchmark(
         with executor():  # is somebody there? It runs last.
             pass
     kept = Kept.read([Path(path) for path in regret.references] if regret else [], cases)
-    out.mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        if kept.paths and not any(name == case.name for _, name, _ in kept.traces):
+            say(f"reference: no run of {case.name} in {', '.join(map(str, kept.paths))}")
+    make_folder(out)
     for name in config.sections:
         for line in other_origins(out / f"{name}.jsonl"):
             say(line)
-    (out / "benchmark.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    _keep(config, out / "benchmark.yaml", say)
     results: dict[str, dict[str, Any]] = {}
     with Progress() as progress:
         if config.latency is not None:
@@ -68,3 +73,17 @@ def run_benchmark(
                     cases, contestants, regret.seeds, out, where, kept, progress, limit=regret.limit
                 )
     return results
+
+
+def _keep(config: BenchmarkConfig, path: Path, say: Callable[[str], None]) -> None:
+    """Writes the configuration beside its results; says if the folder held results of another one."""
+    text = dump_yaml(config)
+    try:
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            say(
+                f"{path.parent}: holds results of other settings too (benchmark.yaml is written anew); they stay, and "
+                "those that these settings ask for count"
+            )
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise TaskError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -6,7 +6,7 @@ from gpu_gs.bench.contestants import is_strategy, missing, on_cuda, problems_wit
 from gpu_gs.bench.plan import BenchmarkConfig
 from gpu_gs.bench.problems import PROBLEMS, missing_problem, reason_against_data, unknown_problem
 from gpu_gs.bench.runner import gpus
-from gpu_gs.errors import ConfigError
+from gpu_gs.errors import ConfigError, DeviceUnavailableError
 
 
 def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple[list[str], BenchmarkConfig]:
@@ -17,14 +17,16 @@ def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple
         say: Gets a line for each contestant or problem that is left out, with the reason.
 
     Raises:
-        ConfigError: An unknown problem or contestant, or nothing is left to do.
+        ConfigError: An unknown problem or contestant, a strategy with a mistake, or nothing is left to do.
+        DeviceUnavailableError: Nothing is left to do, or no strategy where devices are given, for want of a GPU.
     """
     names = list(dict.fromkeys(_on_devices(config)))
     wrong = [reason for name in config.problems for reason in unknown_problem(name)]
     wrong += [reason for name in config.contestants for reason in problems_with(name)]
     named = [short(name) for name in names]
     wrong += [
-        f"bench: contestant: two are called {name!r}" for name in sorted({x for x in named if named.count(x) > 1})
+        f"bench: contestant: two are called {name!r}; give one of the files another name"
+        for name in sorted({x for x in named if named.count(x) > 1})
     ]
     if wrong:
         raise ConfigError(wrong)
@@ -35,7 +37,12 @@ def who_takes_part(config: BenchmarkConfig, say: Callable[[str], None]) -> tuple
         else:
             present.append(name)
     if not present:
-        raise ConfigError([f"bench: contestants: none of {', '.join(names)} can take part here"])
+        text = f"bench: contestants: none of {', '.join(names)} can take part here"
+        if all(map(on_cuda, names)):
+            raise DeviceUnavailableError(f"{text}: {_absent(names[0])}")
+        raise ConfigError([text])
+    if isinstance(config.devices, tuple) and any(map(is_strategy, names)) and not any(map(is_strategy, present)):
+        raise DeviceUnavailableError(f"bench: device: no strategy can run on {', '.join(config.devices)} here")
     if config.article is not None and not any(is_strategy(name) for name in present):
         raise ConfigError(["bench: article: contestants: there is no strategy under Ax among them, such as reference"])
     absent = {name: reason for name in config.problems if (reason := missing_problem(name)) is not None}

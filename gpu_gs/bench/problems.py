@@ -391,7 +391,7 @@ def unknown_problem(name: str) -> list[str]:
                 return [f"bench: problem: {name!r} does not fit: {reason}"]
     near = difflib.get_close_matches(name.lower(), PROBLEMS, n=NEAR, cutoff=0.3)
     hint = (
-        f"; allowed: one of {len(PROBLEMS)} names (docs/benchmarks.md){', such as ' if near else ''}{', '.join(near)}"
+        f"; allowed: one of {len(PROBLEMS)} names (gpu-gs bench --list){', such as ' if near else ''}{', '.join(near)}"
     )
     return [f"bench: problem: {name!r} is unknown{closest(name, PROBLEMS)}{hint}"]
 

@@ -36,6 +36,9 @@ from gpu_gs.bench.statistics import (
 from gpu_gs.bench.traces import EVERY, Trace, Traces, agreed, checkpoints, of_lines, packed, read_traces, runs_of
 
 OPPONENTS = {"ax": "reference", "optuna": "optuna"}
+FIRST = "first"
+"""The key of the comparisons with the first contestant, where none of ``OPPONENTS`` takes part."""
+KEYS = (*OPPONENTS, FIRST)
 PLANNED_SPREADS = {"problem": 0.64, "pooled": 0.26}
 """Spreads of the differences to stock Ax, in decades, that earlier results let expect (``benchmarks/results/regret.json``):
 the median over the problems without Ackley-10, which has hardly any; of the seeds' means over ten problems."""
@@ -107,6 +110,9 @@ class Runs:
 
         Without a device in its name stock Ax is on the CPU; ours is compared with it there.
         """
+        if key == FIRST:
+            known = any(split(each)[0] in OPPONENTS.values() for each in self.names)
+            return None if known or name == self.names[0] else self.names[0]
         rivals = [each for each in self.names if split(each)[0] == OPPONENTS[key]]
         if name in rivals or not rivals:
             return None
@@ -127,6 +133,7 @@ class Kept:
     """Runs made before."""
 
     traces: Traces
+    paths: Sequence[Path] = ()
 
     @classmethod
     def read(cls, paths: Sequence[Path], cases: Sequence[Case]) -> "Kept":
@@ -135,7 +142,7 @@ class Kept:
         Raises:
             ConfigError: A file that is neither, or with runs of other lengths.
         """
-        return cls({key: trace for path in paths for key, trace in read_traces(path, cases).items()})
+        return cls({key: trace for path in paths for key, trace in read_traces(path, cases).items()}, paths)
 
     def without(self, contestants: Collection[str], seeds: int) -> Traces:
         """Those of other contestants, with the first so many seeds."""
@@ -271,7 +278,7 @@ def _row(runs: Runs, case: Case, name: str) -> dict[str, Any]:
         "kept": all(trace.kept for trace in traces),
         "run": agreed(trace.ran for trace in traces),
     }
-    for key in OPPONENTS:
+    for key in KEYS:
         opponent = runs.opponent(name, key)
         differences = {} if opponent is None else runs.differences(name, opponent, case)
         if len(differences) >= 2:
@@ -314,7 +321,7 @@ def _test(independent: Sequence[float], every: Sequence[float], failed: float) -
 def _adjust(rows: Sequence[Mapping[str, Any]]) -> None:
     """Adds the p-values corrected for the number of problems on which a contestant meets an opponent."""
     for name in dict.fromkeys(row["contestant"] for row in rows):
-        for key in OPPONENTS:
+        for key in KEYS:
             tests = [row[f"against_{key}"] for row in rows if row["contestant"] == name and f"against_{key}" in row]
             for test, adjusted in zip(tests, holm([test["p_value"] for test in tests]), strict=True):
                 test["p_adjusted"] = adjusted
@@ -327,7 +334,7 @@ def _pooled_row(runs: Runs, name: str) -> dict[str, Any]:
     """
     cases = [case for case in runs.cases if _fits(name, case)]
     row: dict[str, Any] = {"contestant": name, **runs.gaps(name, cases)}
-    for key in OPPONENTS:
+    for key in KEYS:
         opponent = runs.opponent(name, key)
         if opponent is None:
             continue
@@ -379,7 +386,7 @@ def _targets(runs: Runs, case: Case) -> list[dict[str, Any]]:
 def _equal_time(runs: Runs) -> list[dict[str, Any]]:
     rows = []
     for name in filter(is_ours, runs.names):
-        for key in OPPONENTS:
+        for key in KEYS:
             opponent = runs.opponent(name, key)
             if opponent is None:
                 continue

@@ -94,10 +94,7 @@ def run_jobs(
     if not executor.alone and (timed := sorted({job["kind"] for job in jobs if job["kind"] in TIMED})):
         raise ConfigError([f"bench: {', '.join(timed)}: is timed, and runs one job at a time on this machine"])
     by_key = {_key(job): job for job in jobs}
-    try:
-        results.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TaskError(f"{results.parent}: cannot be made: {error.strerror or error}") from None
+    make_folder(results.parent)
     with Lock(results.parent), _Appender(results) as file:
         offsets: dict[str, int] = {}
         done: dict[str, float | None] = {}
@@ -113,6 +110,18 @@ def run_jobs(
                 if progress is not None:
                     progress.finished(line)
     return Lines(results, [offsets[_key(job)] for job in jobs])
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder of results.
+
+    Raises:
+        TaskError: It cannot be made, or is no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TaskError(f"{folder}: cannot be a folder of results: {error.strerror or error}") from None
 
 
 def _key(job: Job) -> str:
@@ -279,4 +288,15 @@ def _lines(results: Path) -> Iterator[tuple[int, Any]]:
             offset += len(text)
 
 
-__all__ = ["TIMED", "Job", "Lines", "Watcher", "environment", "gpus", "other_origins", "read_results", "run_jobs"]
+__all__ = [
+    "TIMED",
+    "Job",
+    "Lines",
+    "Watcher",
+    "environment",
+    "gpus",
+    "make_folder",
+    "other_origins",
+    "read_results",
+    "run_jobs",
+]

@@ -22,7 +22,8 @@ WIDTH = 170
 """Columns where the output is no terminal, which would tell its own."""
 
 LEFT = ("problem", "contestant", "target", "against", "not worse", "acquisition")
-AGAINST = {"ax": "reference", "optuna": "optuna"}
+AGAINST = {"ax": "reference", "optuna": "optuna", "first": ""}
+"""Keys of comparisons, with whom they are; results of today name the opponent themselves."""
 """Whom the tests of a regret result are against, where it is an old one and does not say."""
 
 
@@ -261,7 +262,8 @@ def _memory_tables(result: dict[str, Any]) -> list[Table]:
 
 def _regret_tables(result: dict[str, Any]) -> list[Table]:
     """Of a result of today, or of the first ones, which held regrets and tests of the mean only."""
-    tables = [_final_table(result), _compared_table(result), _pooled_table(result)]
+    compared = [table for table in (_compared_table(result), _pooled_table(result)) if table.row_count]
+    tables = [_final_table(result), *compared]
     if result.get("targets"):
         tables.append(_target_table(result["targets"]))
     if result.get("equal_time"):

@@ -172,13 +172,16 @@ def _objective(case: Case, seconds: Sequence[float] | None, at: Sequence[int]) -
 
 
 def read_traces(path: Path, cases: Sequence[Case]) -> Traces:
-    """Runs of the cases made before: from a result (``regret.json``) or from raw answers (``regret.jsonl``).
+    """Runs of the cases made before: from a result (``regret.json``), from raw answers (``regret.jsonl``), or a folder.
 
     Raises:
         ConfigError: The file is neither, or its runs of one of the cases have another length.
     """
+    if path.is_dir():
+        path = next((inside for name in ("regret.json", "regret.jsonl") if (inside := path / name).is_file()), path)
     if not path.is_file():
-        raise ConfigError([f"bench: reference: {path}: no such file"])
+        reason = "no regret.json or regret.jsonl in it" if path.is_dir() else "no such file"
+        raise ConfigError([f"bench: reference: {path}: {reason}"])
     wanted = {case.name: case for case in cases}
     if path.suffix == ".jsonl":
         lines = [line for line in read_results(path) if line["job"].get("kind") == "regret"]
@@ -186,6 +189,8 @@ def read_traces(path: Path, cases: Sequence[Case]) -> Traces:
         return dict(of_lines([line for line in lines if Case.of(line["job"]).name in wanted], kept=True))
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
+        if (kind := stored.get("benchmark", "regret")) != "regret":
+            raise ConfigError([f"bench: reference: {path}: a result of {kind}, not of whole runs (regret)"])
         runs = {
             (contestant, name, int(seed)): run
             for contestant, of_contestant in stored["traces"].items()
@@ -202,7 +207,9 @@ def read_traces(path: Path, cases: Sequence[Case]) -> Traces:
         every = stored["every"]
         ran = {(row["contestant"], row["problem"]): row.get("run", {}) for row in stored["rows"]}
         found = {key: _unpacked(wanted[key[1]], run, ran.get(key[:2], {})) for key, run in runs.items()}
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ConfigError([f"bench: reference: {path}: no result of gpu-gs bench regret: it is not JSON"]) from None
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError([f"bench: reference: {path}: no result of gpu-gs bench regret: {error!r}"]) from None
     if every != EVERY:
         raise ConfigError([f"bench: reference: {path}: keeps a regret every {every} evaluations, not every {EVERY}"])

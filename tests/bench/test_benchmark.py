@@ -8,9 +8,10 @@ import pytest
 from gpu_gs.bench import executors
 from gpu_gs.bench.benchmark import run_benchmark
 from gpu_gs.bench.plan import BenchmarkConfig
+from gpu_gs.bench.report import write_report
 from gpu_gs.bench.runner import read_results
 from gpu_gs.bench.tables import show
-from gpu_gs.errors import ConfigError
+from gpu_gs.errors import ConfigError, TaskError
 
 
 class Shared:
@@ -62,7 +63,8 @@ def test_latency_against_stock_ax(tmp_path, capsys):
     assert "stock Ax" in capsys.readouterr().out
 
 
-def test_several_candidates_at_once_a_limit_and_a_contestant_that_crashes(tmp_path, capsys):
+def test_several_candidates_at_once_a_limit_and_a_contestant_that_crashes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gpu_gs.bench.entries.problems_with", lambda name: [])  # which would have found it
     broken = tmp_path / "broken.yaml"
     broken.write_text("preset: fast\nno_such_key: 1\n")
     section = {"cases": [{"problem": "branin", "n": [8], "batch": 2}], "asks": 9, "threads": [1], "limit": 0}
@@ -110,6 +112,33 @@ def test_a_kept_file_that_does_not_fit_ends_it_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.json: no such file"):
         run(tmp_path / "out", contestants=["random"], regret=section, latency=latency)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("inside", ["", "sub"])
+def test_a_file_in_the_place_of_the_folder_is_an_error_before_anything_runs(tmp_path, inside):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TaskError, match="cannot be a folder of results"):
+        run(tmp_path / "file" / inside, contestants=["random"], latency={"cases": [{"problem": "branin", "n": [8]}]})
+    with pytest.raises(TaskError, match="cannot be a folder of results"):
+        run(
+            tmp_path / "results",
+            contestants=["random"],
+            latency={"cases": [{"problem": "branin", "n": [8]}], "asks": 1},
+        )
+        write_report([tmp_path / "results"], tmp_path / "file" / inside)
+
+
+def test_a_folder_with_results_of_other_settings_is_said_and_so_is_a_reference_that_lacks_a_case(tmp_path):
+    said = []
+    cases = [{"problem": name, "evaluations": 6, "initial": 5} for name in ("branin", "levy4")]
+    for wanted, references in ((cases[:1], []), (cases, [str(tmp_path / "out")])):
+        config = {"cases": wanted, "seeds": 1, "references": references}
+        run_benchmark(
+            BenchmarkConfig.load({"contestants": ["random"], "regret": config}), tmp_path / "out", said.append
+        )
+    assert said[0] == f"reference: no run of levy4 in {tmp_path / 'out'}"
+    assert "holds results of other settings too" in said[1]
+    assert len(said) == 2
 
 
 def test_the_folder_says_what_ran(tmp_path):

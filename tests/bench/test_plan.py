@@ -10,7 +10,7 @@ from gpu_gs.bench.entries import who_takes_part
 from gpu_gs.bench.plan import BenchmarkConfig, load_benchmark
 from gpu_gs.bench.problems import PROBLEMS
 from gpu_gs.config import dump_yaml, presets
-from gpu_gs.errors import ConfigError
+from gpu_gs.errors import ConfigError, DeviceUnavailableError
 
 BENCHMARKS = presets("benchmarks")
 
@@ -141,8 +141,11 @@ def test_a_contestant_on_cuda_is_left_out_with_a_line_where_there_is_no_gpu(monk
     present, _ = who_takes_part(config(contestants=["fast"], devices=["cpu", "cuda"]), said.append)
     assert present == ["fast@cpu"]
     assert said == ["skipped fast@cuda: there is no usable GPU here (gpu-gs doctor says why)"]
-    with pytest.raises(ConfigError, match="none of fast@cuda can take part"):
-        who_takes_part(config(contestants=["fast"], devices=["cuda"]), said.append)
+    for contestants in (["fast"], ["cuda"]):
+        with pytest.raises(DeviceUnavailableError, match=r"none of .*cuda can take part here: there is no usable GPU"):
+            who_takes_part(config(contestants=contestants, devices=["cuda"]), said.append)
+    with pytest.raises(DeviceUnavailableError, match="no strategy can run on cuda here"):
+        who_takes_part(config(contestants=["fast", "random"], devices=["cuda"]), said.append)
 
 
 def test_unknown_contestants_and_problems_are_all_named_at_once_with_the_nearest_names():
@@ -191,6 +194,14 @@ def test_memory_is_chosen_by_its_problem_too():
     )
     assert several.only(["levy4"]).sections == ("memory",)
     assert several.only(["branin"]).sections == ("latency",)
+
+
+def test_a_strategy_with_mistakes_is_refused_with_all_of_them_before_anything_runs(tmp_path):
+    (tmp_path / "bad.yaml").write_text("preset: fast\nacquisition: {restart: 4}\nseed: abc\n")
+    with pytest.raises(ConfigError) as error:
+        who_takes_part(config(contestants=["fast", str(tmp_path / "bad.yaml")]), say=pytest.fail)
+    assert "acquisition.restart: unknown key" in str(error.value)
+    assert "bad.yaml: seed" in str(error.value)
 
 
 def test_two_contestants_of_one_name_are_refused(tmp_path):

@@ -322,6 +322,28 @@ def test_without_stock_ax_the_target_is_the_best_median():
     assert {row["of"] for row in result["targets"]} == {min(medians, key=medians.get)}
 
 
+def test_without_stock_ax_and_optuna_all_are_compared_with_the_first_contestant(capsys):
+    case = Case("branin", 40, 10)
+    lines = [*lines_of(case, "fast", 12, 0.1, 0.5), *lines_of(case, "thorough", 12, 0.1, 0.05)]
+    result = figures(runs_of([case], ["fast", "thorough"], 12, lines))
+    first, second = result["rows"]
+    assert not any(key.startswith("against") for key in first)
+    assert second["against_first"]["opponent"] == "fast" and second["against_first"]["mean_difference"] > 0
+    assert second["against_first"]["p_adjusted"] == second["against_first"]["p_value"]
+    assert result["pooled"][1]["against_first"]["pairs"] == 12
+    show({"benchmark": "regret", **result})
+    assert "compared seed by seed" in capsys.readouterr().out
+    # With stock Ax there, it is the opponent.
+    result = figures(runs_of([case], ["fast", "reference"], 12, [*lines, *lines_of(case, "reference", 12, 1.0, 0.1)]))
+    assert not any("against_first" in row for row in result["rows"])
+
+
+def test_a_contestant_alone_has_no_empty_tables_of_comparisons(capsys):
+    case = Case("branin", 40, 10)
+    show({"benchmark": "regret", **figures(runs_of([case], ["fast"], 3, lines_of(case, "fast", 3, 0.1, 0.5)))})
+    assert "compared" not in capsys.readouterr().out
+
+
 def test_each_contestant_meets_stock_ax_on_its_own_device():
     names = ["fast@cuda", "fast@cpu", "reference@cpu", "reference@cuda", "fast", "optuna"]
     runs = Runs([], names, {}, 1)

@@ -69,11 +69,22 @@ def test_a_result_from_before_there_were_curves_has_medians_and_quartiles_of_its
     assert curve.interval == "quartiles" and curve.seeds == 5 and not curve.elapsed
 
 
-def test_curves_of_two_results_are_put_into_the_same_cases(tmp_path):
+def test_curves_of_two_results_are_put_into_the_same_cases_if_these_are_of_one_length(tmp_path):
     book = read([write(tmp_path / "a", old_regret()), write(tmp_path / "b", regret())])
     curves = book.curves(book.machines[0])
-    assert list(curves["branin"]) == ["always", "fast", "reference"]
+    assert list(curves["branin, 35 evaluations"]) == ["always"]
+    assert list(curves["branin, 60 evaluations"]) == ["fast", "reference"]
     assert curves["levy4-batch4"]["fast"].floor == 0.05
+
+
+def test_runs_of_a_case_of_several_lengths_are_cases_of_their_own(tmp_path):
+    short = regret()
+    for curve in short["curves"]["branin"].values():
+        curve["evaluations"] = [x / 2 for x in curve["evaluations"]]
+    book = read([write(tmp_path / "a", regret()), write(tmp_path / "b", short)])
+    names = [name for name in book.curves(book.machines[0]) if name.startswith("branin")]
+    last = regret()["curves"]["branin"]["fast"]["evaluations"][-1]
+    assert names == [f"branin, {last} evaluations", f"branin, {last / 2:g} evaluations"]
 
 
 def test_a_failure_counts_until_the_same_case_has_been_measured_again(tmp_path):

@@ -95,6 +95,21 @@ def test_a_result_of_the_first_kind_still_stands_in(tmp_path):
         read_traces(tmp_path / "old.json", [Case("branin", 26, 4)])
 
 
+def test_a_folder_stands_for_the_result_in_it_and_other_files_are_told_what_they_are(tmp_path):
+    with pytest.raises(ConfigError, match=r"no regret\.json or regret\.jsonl in it"):
+        read_traces(tmp_path, [SEQUENTIAL])
+    old = {"every": 10, "evaluations": 25, "initial": 4, "rows": [{"contestant": "random", "problem": "branin"}]}
+    old["traces"] = {"random": {"branin": {"3": {"regret": [9.0, 5.0, 1.0, 1.0], "seconds": 0.25}}}}
+    (tmp_path / "regret.json").write_text(json.dumps(old))
+    assert list(read_traces(tmp_path, [SEQUENTIAL])) == [("random", "branin", 3)]
+    (tmp_path / "latency.json").write_text('{"benchmark": "latency", "rows": []}')
+    with pytest.raises(ConfigError, match=r"latency\.json: a result of latency, not of whole runs"):
+        read_traces(tmp_path / "latency.json", [SEQUENTIAL])
+    (tmp_path / "text.md").write_text("# A text")
+    with pytest.raises(ConfigError, match=r"text\.md: no result of gpu-gs bench regret: it is not JSON"):
+        read_traces(tmp_path / "text.md", [SEQUENTIAL])
+
+
 def test_what_all_agree_on_is_kept_and_when_is_not():
     facts = [{"commit": "a", "device": "cpu", "at": 1}, {"commit": "b", "device": "cpu", "at": 1}]
     assert agreed(facts) == {"device": "cpu"}

@@ -14,7 +14,7 @@ from gpu_gs.bench.contestants.ax import AxContestant
 from gpu_gs.bench.contestants.base import Contestant, Entry
 from gpu_gs.bench.environments import Environment
 from gpu_gs.bench.problems import Problem
-from gpu_gs.config import closest, presets
+from gpu_gs.config import StrategyConfig, closest, load_config, presets
 from gpu_gs.device import DEVICE_PATTERN
 from gpu_gs.errors import ConfigError, EnvironmentSetupError
 
@@ -190,8 +190,15 @@ def problems_with(name: str) -> list[str]:
     if base not in allowed and not Path(base).is_file():
         hint = f"{closest(base, allowed)}; allowed: {', '.join(allowed)}, or a YAML file"
         return [f"bench: contestant: {name!r} is unknown{hint}"]
-    if device is not None and (base in OTHERS or not DEVICE_PATTERN.fullmatch(device)):
+    if device is not None and base in OTHERS:
+        return [f"bench: contestant: {name!r}: {base} is no strategy, and takes no device"]
+    if device is not None and not DEVICE_PATTERN.fullmatch(device):
         return [f"bench: contestant: {name!r}: a strategy can be followed by @cpu, @cuda, @cuda:N or @auto"]
-    if Path(base).is_file() and Path(base).stem in (*OTHERS, "reference"):
-        return [f"bench: contestant: {name!r}: give the file another name, {Path(base).stem} is someone else's"]
+    if Path(base).is_file():
+        if Path(base).stem in (*OTHERS, "reference"):
+            return [f"bench: contestant: {name!r}: give the file another name, {Path(base).stem} is someone else's"]
+        try:
+            load_config(StrategyConfig, base)
+        except ConfigError as error:
+            return error.problems
     return []

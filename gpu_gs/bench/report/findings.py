@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpu_gs.bench.contestants import is_ours, label
-from gpu_gs.bench.regret import OPPONENTS
+from gpu_gs.bench.regret import KEYS, OPPONENTS
 from gpu_gs.bench.report.figures import crossings, has_cuda
 from gpu_gs.bench.report.merge import Book, Row
 from gpu_gs.bench.report.words import case_words, times
@@ -36,7 +36,7 @@ def cards(book: Book) -> list[tuple[str, str, str]]:
         name, key, test = tests[0]
         word = "not worse" if test["not_worse"] else "no claim" if test.get("no_claim") else "not shown"
         found.append(
-            (f"Regret against {label(OPPONENTS[key])}", word, f"{label(name)}, margin {test['margin']:g} decades")
+            (f"Regret against {_opponent(key, test)}", word, f"{label(name)}, margin {test['margin']:g} decades")
         )
     failed = _count_failed(book)
     found.append(("Failed runs", str(failed), "listed below" if failed else "everything measured"))
@@ -97,7 +97,7 @@ def _pooled(book: Book) -> list[tuple[str, str, Mapping[str, Any]]]:
         found = [
             (row["contestant"], key, row[f"against_{key}"])
             for row in run.result["pooled"]
-            for key in OPPONENTS
+            for key in KEYS
             if is_ours(row["contestant"]) and f"against_{key}" in row
         ]
         if found:
@@ -113,7 +113,7 @@ def _quality(book: Book) -> str:
         if test.get("no_claim"):
             verdict = f"makes no claim ({test['no_claim']}) against"
         parts.append(
-            f"the regret of {label(name)} {verdict} that of {label(OPPONENTS[key])} (mean difference "
+            f"the regret of {label(name)} {verdict} that of {_opponent(key, test)} (mean difference "
             f"{test['mean_difference']:+.2f} decades, upper bound {test['upper_bound']:+.2f}, margin {test['margin']:g}; "
             f"it ends lower in {100 * test['better_share']:.0f} % of the runs)"
         )
@@ -122,6 +122,11 @@ def _quality(book: Book) -> str:
     _, _, test = tests[0]
     problems = _counted(len(test["problems"]), "problem")
     return f"Over {problems} with {test['pairs']} paired seeds {', and '.join(parts)}. {_singly(book, *tests[0][:2])}".strip()
+
+
+def _opponent(key: str, test: Mapping[str, Any]) -> str:
+    """Older results do not name the opponent."""
+    return label(test.get("opponent") or OPPONENTS[key])
 
 
 def _singly(book: Book, name: str, key: str) -> str:
@@ -139,7 +144,7 @@ def _singly(book: Book, name: str, key: str) -> str:
     better = ", ".join(problem for problem, difference in clear.items() if difference < 0) or "none"
     worse = ", ".join(problem for problem, difference in clear.items() if difference > 0) or "none"
     return (
-        f"Of single problems it is better than {label(OPPONENTS[key])} on {better} and worse on {worse} (signed ranks, Holm, "
+        f"Of single problems it is better than {_opponent(key, next(iter(tests.values())))} on {better} and worse on {worse} (signed ranks, Holm, "
         f"{100 * LEVEL:.0f} %)."
     )
 

@@ -133,11 +133,20 @@ class Book:
         return list(merged.values())
 
     def curves(self, machine: str) -> dict[str, dict[str, Curve]]:
-        """The regret curves of a machine by case and contestant."""
+        """The regret curves of a machine by case and contestant; runs of a case of several lengths are cases of their own."""
+        every = [
+            (case, who, curve)
+            for run in self.of("regret", machine)
+            for case, of_case in _curves(run.result).items()
+            for who, curve in of_case.items()
+        ]
+        lengths: dict[str, set[float]] = {}
+        for case, _, curve in every:
+            lengths.setdefault(case, set()).add(curve.evaluations[-1])
         found: dict[str, dict[str, Curve]] = {}
-        for run in self.of("regret", machine):
-            for case, of_case in _curves(run.result).items():
-                found.setdefault(case, {}).update(of_case)
+        for case, who, curve in every:
+            name = case if len(lengths[case]) == 1 else f"{case}, {curve.evaluations[-1]:g} evaluations"
+            found.setdefault(name, {})[who] = curve
         return found
 
     def failures(self) -> list[tuple[Run, Row]]:

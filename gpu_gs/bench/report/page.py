@@ -15,6 +15,7 @@ from gpu_gs.bench.report.figures import FIGURES, has_cuda
 from gpu_gs.bench.report.findings import NO_CUDA, cards, sentences
 from gpu_gs.bench.report.merge import Book, Row, Run, read
 from gpu_gs.bench.report.words import case_words
+from gpu_gs.bench.runner import make_folder
 from gpu_gs.bench.tables import tables
 
 STYLE = """
@@ -101,11 +102,12 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
 
     Raises:
         ConfigError: A folder without results, or a file that is none.
+        TaskError: Nothing can be written there.
     """
     book = read(folders)
     drawn = {name: figure for name, draw in FIGURES.items() if (figure := draw(book)) is not None}
     pictures = out / "figures"
-    pictures.mkdir(parents=True, exist_ok=True)
+    make_folder(pictures)
     for name, figure in drawn.items():
         save(figure, pictures / f"{name}.svg", pictures / f"{name}.png")
     page = out / "report.html"
