@@ -552,8 +552,9 @@ def _print_choices_of_bench(as_json: bool) -> None:
     for problem in PROBLEMS.values():
         by_kind.setdefault(problem.kind, []).append(problem.name)
     if as_json:
-        absent = {"contestants": {name: missing(name) for name in everyone}}
-        _print_json({**absent, "problems": {name: missing_problem(name) for name in PROBLEMS}})
+        why_not = {"contestants": {name: missing(name) for name in everyone}}
+        why_not["problems"] = {name: missing_problem(name) for name in PROBLEMS}
+        _print_json(why_not)
         return
     print("contestants (or a strategy's YAML file; strategies take a device, as fast@cuda):")
     for name in everyone:

@@ -6,7 +6,7 @@ A result, or the JSONL file of raw answers, can stand in for contestants that ta
 import json
 import math
 import statistics as st
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -82,10 +82,14 @@ class Runs:
         found = [trace.clock for trace in made]
         return max(found, key=found.count) if found else None
 
+    def compare(self, traces: Iterable[Trace]) -> bool:
+        """Whether the seconds of these runs may stand beside the others."""
+        return all(trace.clock == self.clock for trace in traces)
+
     def on_the_clock(self, name: str, case: Case) -> dict[int, Trace]:
         """The runs of a contestant on a case, by seed; without seconds where those of one of them do not compare."""
         mine = self.of[name, case.name]
-        if all(trace.clock == self.clock for trace in mine.values()):
+        if self.compare(mine.values()):
             return mine
         return {seed: replace(trace, elapsed=None, objective=None) for seed, trace in mine.items()}
 
@@ -269,9 +273,7 @@ def _row(runs: Runs, case: Case, name: str) -> dict[str, Any]:
         "interval": [float(end) for end in interval_of_median(values)] if len(values) > 1 else None,
         "quartiles": [quantile(values, 0.25), quantile(values, 0.75)],
         "worst": max(values),
-        "seconds_per_evaluation": st.median(trace.seconds for trace in traces)
-        if all(trace.clock == runs.clock for trace in traces)
-        else None,
+        "seconds_per_evaluation": st.median(trace.seconds for trace in traces) if runs.compare(traces) else None,
         "warm_up": _median([trace.warm_up for trace in traces]),
         "strategy_seconds": _median([trace.elapsed_at(case.evaluations) for trace in traces]),
         "objective_seconds": _median([trace.objective_at(case.evaluations) for trace in traces]),

@@ -15,6 +15,7 @@ from rich.text import Text
 from gpu_gs.bench.article import article_tables
 from gpu_gs.bench.contestants import label, split
 from gpu_gs.bench.latency import KEPT, MEAN_SHARE, STAGES
+from gpu_gs.bench.regret import FIRST, OPPONENTS
 from gpu_gs.bench.traces import agreed
 from gpu_gs.bench.words import milliseconds, unusual
 
@@ -22,7 +23,7 @@ WIDTH = 170
 """Columns where the output is no terminal, which would tell its own."""
 
 LEFT = ("problem", "contestant", "target", "against", "not worse", "acquisition")
-AGAINST = {"ax": "reference", "optuna": "optuna", "first": ""}
+AGAINST = {**OPPONENTS, FIRST: ""}
 """Keys of comparisons, with whom they are; results of today name the opponent themselves."""
 """Whom the tests of a regret result are against, where it is an old one and does not say."""
 

@@ -215,7 +215,8 @@ def _warm_up(job: Mapping[str, Any], points: Sequence[Point], outcomes: Sequence
     """The start and first ask, for one candidate, of a contestant that is thrown away.
 
     So what happens once in a process (imports, a calibration, compiling) is no part of the run: contestants differ in
-    how much of it they do in their first ask. Nor is what a contestant keeps in its process of the search space. Afterwards the global random generators have the job's seed.
+    how much of it they do in their first ask. Nor is what a contestant keeps in its process of the search space.
+    Afterwards the global random generators have the job's seed.
     """
     contestant = build(job["contestant"])
     contestant.start(PROBLEMS[job["problem"]], job["seed"], points, outcomes)

@@ -144,8 +144,8 @@ def _singly(book: Book, name: str, key: str) -> str:
     better = ", ".join(problem for problem, difference in clear.items() if difference < 0) or "none"
     worse = ", ".join(problem for problem, difference in clear.items() if difference > 0) or "none"
     return (
-        f"Of single problems it is better than {_opponent(key, next(iter(tests.values())))} on {better} and worse on {worse} (signed ranks, Holm, "
-        f"{100 * LEVEL:.0f} %)."
+        f"Of single problems it is better than {_opponent(key, next(iter(tests.values())))} on {better} and worse on "
+        f"{worse} (signed ranks, Holm, {100 * LEVEL:.0f} %)."
     )
 
 
