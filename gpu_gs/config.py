@@ -103,7 +103,11 @@ class FitConfig(ConfigModel):
     warm_start: StrictBool = Field(
         default=True, description="Whether a fit starts from the last ask's hyperparameters."
     )
-    warm_iterations: StrictInt = Field(default=30, ge=1, description="Iterations allowed from a warm start.")
+    warm_iterations: StrictInt = Field(
+        default=30,
+        ge=1,
+        description="Iterations allowed from a warm start; half as many above 200 observations.",
+    )
     cold_iterations: StrictInt = Field(default=200, ge=1, description="Iterations allowed from the default start.")
 
 

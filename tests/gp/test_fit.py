@@ -157,6 +157,17 @@ def test_iterations_of_a_cold_fit_are_limited():
     assert one.value < other.value
 
 
+def test_a_warm_fit_of_many_observations_has_half_of_its_iterations_and_a_cold_one_all(monkeypatch):
+    monkeypatch.setattr("gpu_gs.gp.fit.HALF_ABOVE", 40)
+    options = FitOptions(warm_iterations=5)
+    for n, evaluations in ((40, 1 + 5), (41, 1 + 3)):
+        model = default_model(n, 6, 11)
+        result = fit(model, warm=export_hyperparameters(model), options=options)
+        assert (result.decision, result.converged, result.evaluations) == ("warm", False, evaluations)
+    result = fit(default_model(41, 6, 11), options=options)
+    assert result.converged and result.evaluations > 1 + 5
+
+
 @pytest.mark.parametrize("known_noise", [False, True])
 def test_fit_leaves_a_model_on_its_device_in_evaluation_mode(known_noise, device):
     model = make_model("matern52", 15, 2, known_noise=known_noise, device=device)
