@@ -49,8 +49,8 @@ RANDOM_STARTS_UP_TO = 300
 HALF_ABOVE = 200
 """Observations above which a warm fit is allowed half of its iterations, for an evaluation costs n^3 by then.
 
-What it has not reached, the next ask goes on to: a fit that ran out of iterations is followed by another. With 20 or
-more parameters and 250 to 290 observations the final regret does not show it (docs/benchmarks.md, warm iterations)."""
+A fit that ran out of iterations is soon followed by one that goes on (``refit.UNFINISHED_GROWTH``). With 20 or more
+parameters and 250 to 290 observations the final regret does not show it (docs/benchmarks.md, warm iterations)."""
 
 FIRST_STEPS = {"warm": 0.02, "cold": 0.2, "default": 0.5}
 """Largest component of the very first step, in logarithms."""

@@ -20,6 +20,11 @@ ALWAYS_BELOW = 50
 GROWTH = 0.1
 """Share by which the data may grow between refits."""
 
+UNFINISHED_GROWTH = 0.005
+"""... and after a refit that ran out of iterations: the next ask goes on up to 200 observations, the fifth at 1,000.
+
+Going on at each ask or not at all before ``GROWTH`` ended equally low with 250 to 290 observations (docs/benchmarks.md)."""
+
 LONGEST_STAY = 25
 """Asks with new data after which the hyperparameters are fitted again in any case."""
 
@@ -140,7 +145,7 @@ def reasons_to_refit(schedule: Schedule, memory: RefitMemory | None, n: int, y_m
         reasons.append(f"growth from {memory.n} to {n} observations")
     if memory.kept + 1 >= LONGEST_STAY:
         reasons.append(f"{LONGEST_STAY} asks since the last refit")
-    if not memory.converged:
+    if not memory.converged and n - memory.n >= UNFINISHED_GROWTH * memory.n:
         reasons.append("the last refit ran out of iterations")
     if memory.at_bound:
         reasons.append("a lengthscale at its lower bound")

@@ -108,7 +108,7 @@ def test_a_contestant_asks_for_points_inside_that_depend_on_the_seed_alone(name)
     assert all(PROBLEMS["branin"].space.contains(x) for x in found)
     assert points_of(name, "branin", 1, evaluations=8)[0] != found[0]
     if name != "xopt":  # it ends its search by the clock
-        assert points_of(name, "branin", 0) == found
+        assert points_of(name, "branin", 0, evaluations=8) == found[:2]
 
 
 KINDS = ("ackleymixed", "hartmann6-discrete", "hartmann6-mixed", "constrained-hartmann6", "branincurrin")
@@ -254,7 +254,7 @@ NEW = (*ONLY_AX, "hartmann6-equation", "hartmann6-all-discrete", "hartmann6-grid
 @pytest.mark.filterwarnings("ignore:When all training points are infeasible")
 def test_stock_ax_and_ours_ask_inside_of_each_kind_of_space_and_take_its_values(name, problem_name):
     problem, contestant = started(name, problem_name, count=8)
-    for _ in range(2):
+    for _ in range(2 if is_ours(name) else 1):  # stock Ax takes seconds
         (x,) = contestant.ask()
         assert problem.space.contains(x, tolerance=1e-7)
         contestant.tell([x], [problem.true_outcomes(x)])

@@ -41,6 +41,14 @@ def test_each_reason_to_refit_is_found_and_named(memory, n, maps, word):
     assert word in reason
 
 
+@pytest.mark.parametrize(("n", "asks"), [(60, 1), (200, 1), (250, 2), (1000, 5)])
+def test_a_refit_that_ran_out_of_iterations_goes_on_after_half_a_percent_of_new_data(n, asks):
+    memory = RefitMemory(n=n, seen=n, converged=False)
+    for k in range(1, asks):
+        assert reasons_to_refit("adaptive", memory, n + k, {}) == []
+    assert reasons_to_refit("adaptive", memory, n + asks, {}) == ["the last refit ran out of iterations"]
+
+
 def test_several_reasons_are_all_named():
     assert len(reasons_to_refit("adaptive", replace(MEMORY, converged=False), 120, {"f": (2.0, 8.0)})) == 3
 

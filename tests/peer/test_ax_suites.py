@@ -109,6 +109,10 @@ NEEDS_NUMPYRO = {
 }
 
 SLOW = {
+    "AdapterWithPLBOTest.test_plbo_with_learned_objective_and_extra_metrics",
+    "CrossValidationTest.test_cross_validate_with_data_reducing_transforms",
+    "MultiObjectiveTorchAdapterTest.test_infer_objective_thresholds",
+    "TestAdapterFitMetrics.test_model_fit_metrics",
     "TestOptimize.test_optimize_search_space_exhausted",
     "TestGenerationStrategy.test_deduplication_and_fallback",
     "TorchAdapterTest.test_fitting_auxiliary_experiment_dataset",
@@ -119,6 +123,7 @@ SLOW = {
     "ReportUtilsTest.test_get_standard_plots_moo_no_objective_thresholds",
     "ReportUtilsTest.test_get_standard_plots_moo_relative_constraints",
     "ReportUtilsTest.test_skip_contour_high_dimensional",
+    "ReportUtilsTest.test_warn_if_unpredictable_metrics",
     "TestAxOrchestrator.test_sqa_storage_map_metric_experiment",
     "TestAxOrchestratorMultiTypeExperiment.test_sqa_storage_map_metric_experiment",
 }
