@@ -103,10 +103,9 @@ class FitConfig(ConfigModel):
     warm_start: StrictBool = Field(
         default=True, description="Whether a fit starts from the last ask's hyperparameters."
     )
-    warm_iterations: StrictInt = Field(
-        default=30,
-        ge=1,
-        description="Iterations allowed from a warm start; half as many above 200 observations.",
+    warm_iterations: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Iterations allowed from a warm start; auto: 30, and 15 above 200 observations.",
     )
     cold_iterations: StrictInt = Field(default=200, ge=1, description="Iterations allowed from the default start.")
 

@@ -574,7 +574,7 @@ FITS = st.builds(
     FitConfig,
     refit=st.sampled_from(["adaptive", "always"]) | st.builds(Every, every=POSITIVE),
     warm_start=st.booleans(),
-    warm_iterations=POSITIVE,
+    warm_iterations=POSITIVE | st.just("auto"),
     cold_iterations=POSITIVE,
 )
 ACQUISITIONS = st.builds(

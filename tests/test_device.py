@@ -33,6 +33,7 @@ from gpu_gs.device import (
 )
 from gpu_gs.device import decision as decision_module
 from gpu_gs.device import threads as threads_module
+from gpu_gs.device.decision import EXACT_BUFFERS
 from gpu_gs.errors import DeviceUnavailableError, GpuGsError
 
 torch = pytest.importorskip("torch")
@@ -95,7 +96,7 @@ def test_auto_takes_the_current_gpu_from_the_threshold_on_counting_outputs():
 
 def largest_that_fits(memory: int) -> int:
     """Rows of an exact model of one output and 6 parameters."""
-    return int((memory / 32) ** 0.5) - 10
+    return int((memory / (8 * EXACT_BUFFERS)) ** 0.5) - 10
 
 
 @pytest.mark.usefixtures("two_gpus")

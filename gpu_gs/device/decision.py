@@ -30,8 +30,10 @@ Measured with 2 cores and torch 2.13: up to n=250 two BLAS threads made an ask 1
 spin between tiny operations); a second core paid above about 750.
 """
 
-EXACT_BUFFERS = 4
-"""n x n float64 buffers that an exact model may hold at a time for each output."""
+EXACT_BUFFERS = 10
+"""n x n float64 buffers that an ask may take of a GPU's memory for each output, libraries' workspaces included.
+
+Its own tensors are four at the most. Seen at the peak on an H200, n = 10,000: 9.1 (benchmarks/results/latency-cuda.json)."""
 
 WORKLOAD = Workload()
 

@@ -38,10 +38,11 @@ def covariance_and_weight(kind: Kind, q: Tensor, scratch: Tensor | None = None) 
     if kind == "rbf":
         k = q.mul_(-0.5).exp_()
         return k, k
-    r = q.sqrt()
     if kind == "matern12":
-        k = torch.exp(-r)
-        return k, torch.where(r > 0, k / r.clamp_min(1e-300), torch.zeros_like(r))
+        r = q.sqrt_()
+        k = torch.neg(r).exp_()
+        return k, r.reciprocal_().mul_(k).nan_to_num_(nan=math.nan, posinf=0.0)
+    r = q.sqrt()
     root = math.sqrt(3) if kind == "matern32" else math.sqrt(5)
     e = torch.mul(r, -root, out=scratch).exp_()
     linear = r.mul_(root).add_(1)

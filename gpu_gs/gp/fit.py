@@ -46,11 +46,11 @@ RANDOM_STARTS = 4
 RANDOM_STARTS_UP_TO = 300
 """... up to this many observations. Beyond, the data leave few basins, and an evaluation costs n^3: warm and default."""
 
-HALF_ABOVE = 200
-"""Observations above which a warm fit is allowed half of its iterations, for an evaluation costs n^3 by then.
+MANY = 200
+"""Observations above which ``FitOptions.warm_iterations_of_many`` holds: an evaluation costs n^3.
 
-A fit that ran out of iterations is soon followed by one that goes on (``refit.UNFINISHED_GROWTH``). With 20 or more
-parameters and 250 to 290 observations the final regret does not show it (docs/benchmarks.md, warm iterations)."""
+A warm fit that runs out of iterations is followed by one that goes on (``refit.UNFINISHED_GROWTH``). Compared were final
+regrets at 250 to 290 observations of one noise-free outcome with 10, 20 and 30 parameters, on the CPU: docs/benchmarks.md."""
 
 FIRST_STEPS = {"warm": 0.02, "cold": 0.2, "default": 0.5}
 """Largest component of the very first step, in logarithms."""
@@ -74,16 +74,23 @@ SPREAD = 1.0
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Iterations allowed from each kind of start; from a warm one, half as many above ``HALF_ABOVE`` observations."""
+    """Iterations allowed in each kind of attempt.
+
+    Attributes:
+        warm_iterations: In a warm one with up to ``MANY`` observations ...
+        warm_iterations_of_many: ... and with more.
+        cold_iterations: In a default or a cold one, from all of its starts.
+    """
 
     warm_iterations: int = 30
+    warm_iterations_of_many: int = 15
     cold_iterations: int = 200
 
-    def allowed(self, decision: str, n: int) -> int:
-        """Iterations of an attempt with n observations."""
+    def iterations(self, decision: str, n: int) -> int:
+        """Those of an attempt with n observations."""
         if decision != "warm":
             return self.cold_iterations
-        return self.warm_iterations if n <= HALF_ABOVE else -(-self.warm_iterations // 2)
+        return self.warm_iterations if n <= MANY else self.warm_iterations_of_many
 
 
 @dataclass(frozen=True)
@@ -237,7 +244,7 @@ def fit(
         found = _maximize(
             objective,
             starts,
-            options.allowed(decision, objective.n),
+            options.iterations(decision, objective.n),
             first_step=FIRST_STEP_AS_BOTORCH if (method, decision) == ("kernel", "default") else FIRST_STEPS[decision],
             exact=decision == "default",
             curvature=curvature if decision == "warm" else "",

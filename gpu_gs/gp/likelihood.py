@@ -151,7 +151,8 @@ class MarginalLikelihood:
         L, info = torch.linalg.cholesky_ex(S.mT, out=(self._buffer("L", k).mT, info))
         failed = info > 0
         if not looking_is_cheap(failed) or bool(failed.any()):  # rare
-            L = torch.where(failed[:, None, None], torch.eye(n, dtype=L.dtype, device=L.device), L)
+            L.masked_fill_(failed[:, None, None], 0.0)
+            L.diagonal(dim1=-2, dim2=-1).masked_fill_(failed[:, None], 1.0)
         r = (self.parts.Y[rows] - mean).unsqueeze(-1)  # shape: (a, n, 1)
         a = torch.cholesky_solve(r, L)
         log_det = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)

@@ -21,9 +21,10 @@ GROWTH = 0.1
 """Share by which the data may grow between refits."""
 
 UNFINISHED_GROWTH = 0.005
-"""... and after a refit that ran out of iterations: the next ask goes on up to 200 observations, the fifth at 1,000.
+"""... and after a refit that ran out of iterations: up to 200 observations the next one, at 1,000 the fifth new one.
 
-Going on at each ask or not at all before ``GROWTH`` ended equally low with 250 to 290 observations (docs/benchmarks.md)."""
+Going on at each ask, so, or not at all before ``GROWTH`` ended equally low with 250 to 290 observations
+(docs/benchmarks.md)."""
 
 LONGEST_STAY = 25
 """Asks with new data after which the hyperparameters are fitted again in any case."""
@@ -46,8 +47,8 @@ COLD_FROM = 20
 COLD_GROWTH = 1.5
 """Growth of the data since the last cold refit after which a refit is cold."""
 
-# The numbers above are choices: GROWTH and SURPRISE those of a first comparison of regret over 10 seeds, the others
-# have not been measured.
+# The numbers above are choices: GROWTH and SURPRISE those of a first comparison of regret over 10 seeds,
+# UNFINISHED_GROWTH that of another over 20; the others have not been measured.
 
 
 @dataclass(frozen=True)

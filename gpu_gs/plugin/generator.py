@@ -23,6 +23,7 @@ from botorch.acquisition.multi_objective.parego import qLogNParEGO
 from botorch.exceptions.errors import InputDataError
 from botorch.utils.datasets import SupervisedDataset
 
+from gpu_gs.config import Every, FitConfig
 from gpu_gs.gp.fit import FitOptions
 from gpu_gs.gp.refit import RefitMemory, YMaps
 from gpu_gs.plugin.acquisition import BatchedAcquisition
@@ -139,9 +140,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
                 surrogate_spec=self.surrogate_spec or SurrogateSpec(model_configs=[ModelConfig(name="default")]),
                 refit_on_cv=self.refit_on_cv,
                 warm_start_refit=self.warm_start_refit,
-                fit_options=FitOptions(
-                    warm_iterations=options.warm_iterations, cold_iterations=options.cold_iterations
-                ),
+                fit_options=fit_options(options),
                 schedule=options.refit if isinstance(options.refit, str) else options.refit.every,
                 warm_start=options.warm_start,
             )
@@ -281,6 +280,19 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         self.asked = dict(state["warm_state"])
         if isinstance(self._surrogate, WarmSurrogate):
             self._surrogate.commit()
+
+
+def fit_options(settings: FitConfig) -> FitOptions:
+    """The iterations that the settings mean.
+
+    With a fixed schedule an unfinished fit would stay for k asks, so ``auto`` means as many for much data as for little.
+    """
+    if settings.warm_iterations != "auto":
+        few = many = settings.warm_iterations
+    else:
+        few, many = FitOptions.warm_iterations, FitOptions.warm_iterations_of_many
+        many = few if isinstance(settings.refit, Every) else many
+    return FitOptions(warm_iterations=few, warm_iterations_of_many=many, cold_iterations=settings.cold_iterations)
 
 
 def _partly_known_noise(datasets: Sequence[SupervisedDataset]) -> list[str]:

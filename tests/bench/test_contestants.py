@@ -108,7 +108,8 @@ def test_a_contestant_asks_for_points_inside_that_depend_on_the_seed_alone(name)
     assert all(PROBLEMS["branin"].space.contains(x) for x in found)
     assert points_of(name, "branin", 1, evaluations=8)[0] != found[0]
     if name != "xopt":  # it ends its search by the clock
-        assert points_of(name, "branin", 0, evaluations=8) == found[:2]
+        count = 4 if is_ours(name) else 2  # stock Ax takes seconds for two more
+        assert points_of(name, "branin", 0, evaluations=6 + count) == found[:count]
 
 
 KINDS = ("ackleymixed", "hartmann6-discrete", "hartmann6-mixed", "constrained-hartmann6", "branincurrin")

@@ -157,15 +157,14 @@ def test_iterations_of_a_cold_fit_are_limited():
     assert one.value < other.value
 
 
-def test_a_warm_fit_of_many_observations_has_half_of_its_iterations_and_a_cold_one_all(monkeypatch):
-    monkeypatch.setattr("gpu_gs.gp.fit.HALF_ABOVE", 40)
-    options = FitOptions(warm_iterations=5)
-    for n, evaluations in ((40, 1 + 5), (41, 1 + 3)):
+def test_each_kind_of_attempt_has_its_own_number_of_iterations(monkeypatch):
+    monkeypatch.setattr("gpu_gs.gp.fit.MANY", 40)
+    options = FitOptions(warm_iterations=5, warm_iterations_of_many=3, cold_iterations=6)
+    for n, decision, iterations in ((40, "warm", 5), (41, "warm", 3), (41, "default", 6), (41, "cold", 6)):
         model = default_model(n, 6, 11)
-        result = fit(model, warm=export_hyperparameters(model), options=options)
-        assert (result.decision, result.converged, result.evaluations) == ("warm", False, evaluations)
-    result = fit(default_model(41, 6, 11), options=options)
-    assert result.converged and result.evaluations > 1 + 5
+        warm = None if decision == "default" else export_hyperparameters(model)
+        result = fit(model, warm=warm, options=options, cold_seed=0 if decision == "cold" else None)
+        assert (result.decision, result.converged, result.evaluations) == (decision, False, 1 + iterations)
 
 
 @pytest.mark.parametrize("known_noise", [False, True])

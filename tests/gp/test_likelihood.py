@@ -219,7 +219,7 @@ class LargeTensors(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-@pytest.mark.parametrize("kind", ["rbf", "matern32", "matern52"])
+@pytest.mark.parametrize("kind", ["rbf", "matern12", "matern32", "matern52"])
 def test_an_evaluation_holds_four_matrices_at_the_most(kind, scaled):
     objective = MarginalLikelihood(make_model(kind, 40, 2, scaled=scaled))
     theta, rows = objective.read(), torch.zeros(1, dtype=torch.long)

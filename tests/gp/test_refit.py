@@ -117,7 +117,7 @@ def test_a_cold_refit_comes_with_each_growth_by_half():
 
 
 def test_a_memory_survives_json_exactly_and_is_small():
-    memory = replace(MEMORY, y_maps={"f": (0.1 + 0.2, 1e-17), "g": (-3.0, 2.0)}, at_bound=True)
+    memory = replace(MEMORY, y_maps={"f": (0.1 + 0.2, 1e-17), "g": (-3.0, 2.0)}, at_bound=True, converged=False)
     text = json.dumps(memory.to_json())
     assert RefitMemory.from_json(json.loads(text)) == memory
     assert len(text) < 250

@@ -18,6 +18,7 @@ from ax.generators.torch.botorch_modular.surrogate import Surrogate
 
 from gpu_gs import GPUGenerationStrategy, timings
 from gpu_gs.plugin.node import GPUGenerationNode
+from tests.gp.test_likelihood import LargeTensors
 from tests.plugin.helpers import QUICK, advance, largest_difference, make_client, make_mixed_client, sphere, wave
 
 
@@ -322,3 +323,21 @@ def test_integers_and_choices_of_more_values_than_are_enumerated_stay_in_their_d
         assert parameters["square"] in values
         assert parameters["step"] in (0.0, 0.25, 0.5, 0.75, 1.0)
     assert timings(client)["node"].iloc[-1] == "MBM"
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_an_ask_holds_four_matrices_of_all_observations_at_the_most(noisy):
+    strategy = GPUGenerationStrategy.from_config("fast", seed=0, acquisition={"raw_samples": 64, "restarts": 4})
+    client = make_client(strategy)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(200, generator=generator).tolist()
+    for (x, y), error in zip(torch.rand(200, 2, generator=generator).tolist(), noise, strict=True):
+        index = client.attach_trial({"x": x, "y": y})
+        client.complete_trial(index, {"f": wave({"x": x, "y": y}) + noisy * error})
+    most = []
+    for _ in range(4):
+        with LargeTensors(200 * 200) as count:
+            advance(client, 1)
+        most.append(count.most)
+    assert {"default", "kept"} <= set(timings(client)["fit_decision"].dropna())
+    assert 2 <= max(most) <= 4

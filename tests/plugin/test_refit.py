@@ -17,11 +17,12 @@ from botorch.models import SingleTaskGP
 from botorch.utils.datasets import SupervisedDataset
 
 from gpu_gs import GPUGenerationStrategy, load_client, timings
+from gpu_gs.config import StrategyConfig
 from gpu_gs.gp import refit
 from gpu_gs.gp.model import ClosedFormGP
 from gpu_gs.gp.posterior import build_states
 from gpu_gs.plugin import surrogate as surrogate_module
-from gpu_gs.plugin.generator import STATE_VERSION, WarmBoTorchGenerator
+from gpu_gs.plugin.generator import STATE_VERSION, WarmBoTorchGenerator, fit_options
 from gpu_gs.plugin.surrogate import WarmSurrogate
 from tests.plugin.helpers import QUICK, advance, largest_difference, make_client, wave
 
@@ -215,6 +216,38 @@ def test_a_fresh_process_makes_the_same_decisions_and_proposes_the_same(tmp_path
     assert decided == decisions(client)
     assert {"kept", "warm"} <= set(decided[-6:])
     assert largest_difference(asked, expected) < 1e-6
+
+
+def test_an_unfinished_fit_goes_on_after_new_data_also_after_a_reload(tmp_path, soon, monkeypatch):
+    monkeypatch.setattr(refit, "UNFINISHED_GROWTH", 0.15)  # of 13 observations: the second new one
+    monkeypatch.setattr(refit, "LONGEST_STAY", 100)
+    fit = {"refit": "adaptive", "warm_iterations": 1}
+    client = make_client(GPUGenerationStrategy.from_config("fast", seed=2, fit=fit, **QUICK))
+    attach(client, 8, lambda p: round(wave(p), 6))
+    advance(client, 6, lambda p: round(wave(p), 6))
+    assert decisions(client) == ["default", "kept", "kept", "kept", "warm"]  # by growth from 9 to 13; cut short
+    path = tmp_path / "run.json"
+    client.save_to_json_file(str(path))
+    for one in (client, load_client(path)):
+        advance(one, 4, lambda p: round(wave(p), 6))
+        found = timings(one).tail(4)
+        assert found["fit_decision"].tolist() == ["kept", "warm", "kept", "kept"]  # 15 % of 15 are the third new one
+        assert found["refit_reason"].tolist()[1] == "the last refit ran out of iterations"
+
+
+@pytest.mark.parametrize(
+    ("fit", "few", "many"),
+    [
+        ({}, 30, 15),
+        ({"refit": "always"}, 30, 15),
+        ({"refit": {"every": 5}}, 30, 30),  # what is unfinished would stay for five asks
+        ({"warm_iterations": 20}, 20, 20),
+    ],
+)
+def test_a_number_of_warm_iterations_is_taken_at_its_word_and_auto_means_fewer_for_much_data(fit, few, many):
+    options = fit_options(StrategyConfig.load("fast", fit=fit).fit)
+    assert (options.iterations("warm", 200), options.iterations("warm", 201)) == (few, many)
+    assert options.iterations("default", 1000) == options.iterations("cold", 20) == 200
 
 
 @pytest.mark.parametrize("schedule", ["always", "adaptive"])
