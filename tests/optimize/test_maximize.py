@@ -97,9 +97,36 @@ def test_with_starts_of_its_own_it_is_as_high_as_botorch_with_its_own(name):
     assert float(ours) >= float(theirs) - 0.02
 
 
-def test_it_is_repeatable_to_the_last_bit_and_leaves_the_global_generator_alone(random_state_untouched):
-    model = fitted("hartmann")
-    acqf = LogExpectedImprovement(model, best_f=model.train_targets.max())
+def noisy_with_pending_points(model):
+    d = model.train_inputs[0].shape[-1]
+    pending = torch.rand(2, d, generator=torch.Generator().manual_seed(5), dtype=torch.double)
+    sampler = SobolQMCNormalSampler(torch.Size([32]), seed=1)
+    X = model.train_inputs[0]
+    return qLogNoisyExpectedImprovement(model, X, sampler=sampler, X_pending=pending, prune_baseline=False)
+
+
+@pytest.mark.parametrize("name", ["branin", "hartmann"])
+def test_the_optimum_of_a_noisy_function_with_pending_points_is_at_least_as_good_as_botorchs(name):
+    model = fitted(name)
+    acqf, d = noisy_with_pending_points(model), PROBLEMS[name][1]
+    starts = same_starts(d, model)
+    more = {"num_restarts": len(starts), "batch_initial_conditions": starts.unsqueeze(1), "options": {"maxiter": 200}}
+    _, theirs = optimize_acqf(acqf, unit_box(d), q=1, **more)
+    _, ours = maximize_acquisition(acqf, unit_box(d), starts=starts, iterations=200)
+    assert float(ours) >= float(theirs) - 1e-3 * max(1.0, abs(float(theirs)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda model: LogExpectedImprovement(model, best_f=model.train_targets.max()),
+        lambda model: UpperConfidenceBound(model, beta=2.0),
+        noisy_with_pending_points,
+    ],
+    ids=["LogEI", "UCB", "by autograd"],
+)
+def test_it_is_repeatable_to_the_last_bit_and_leaves_the_global_generator_alone(make, random_state_untouched):
+    acqf = make(fitted("hartmann"))
     one, again = (maximize_acquisition(acqf, unit_box(6), seed=4) for _ in range(2))
     assert torch.equal(one[0], again[0])
     assert torch.equal(one[1], again[1])
