@@ -1,6 +1,7 @@
 """The shipped tasks on their real data, from start to report, with fewer trials."""
 
 import json
+import time
 
 import pytest
 
@@ -31,9 +32,10 @@ def test_a_task_runs_to_its_report(name, tmp_path):
 def test_an_objective_is_a_pure_function_and_quick(name):
     config = load_task(name)
     objective = import_objective(config.objective)
-    outcomes = [evaluate(objective, config.defaults, []) for _ in range(2)]
-    assert outcomes[0].metrics == outcomes[1].metrics
-    assert outcomes[1].seconds < 5
+    first = evaluate(objective, config.defaults, [])
+    begun = time.process_time()  # a busy machine is slow, not wrong
+    assert evaluate(objective, config.defaults, []).metrics == first.metrics
+    assert time.process_time() - begun < 5
 
 
 def test_a_point_at_which_libsvm_does_not_converge_is_evaluated_all_the_same():
