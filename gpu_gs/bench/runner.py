@@ -6,8 +6,8 @@ has been configured otherwise since does not count.
 """
 
 import json
-from collections.abc import Container, Generator, Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,9 @@ from gpu_gs.bench.provenance import config_hash, environment, gpus, installed, m
 from gpu_gs.bench.turns import TIMED
 from gpu_gs.errors import ConfigError, TaskError
 from gpu_gs.run.folder import Lock
+
+HEEDS_SIGNALS_EACH_S = 0.5
+"""A thread that waits for a lock may miss a signal: one that came just before, or that another thread got."""
 
 
 class Watcher(Protocol):
@@ -186,7 +189,7 @@ def _outcomes(
     try:
         for key, job in waiting.items():
             futures[executor.submit(job, _nobody if progress is None else progress.started)] = key
-        for future in as_completed(list(futures)):
+        for future in _as_completed(futures):
             key = futures.pop(future)
             yield key, _line(future, waiting[key])
     finally:
@@ -194,6 +197,15 @@ def _outcomes(
             for future in futures:
                 future.cancel()
             executor.shutdown(end=True)
+
+
+def _as_completed(futures: Iterable[Future[Line]]) -> Iterator[Future[Line]]:
+    """Like that of ``concurrent.futures``, which a Ctrl-C does not wake if it comes at the wrong moment."""
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=HEEDS_SIGNALS_EACH_S, return_when=FIRST_COMPLETED)
+        while done:
+            yield done.pop()
 
 
 def _nobody(job: Job) -> None:

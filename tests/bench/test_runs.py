@@ -6,9 +6,10 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Semaphore
+from threading import Semaphore, get_ident
 
 import pytest
 
@@ -238,6 +239,17 @@ run_jobs(jobs, Path(sys.argv[1]), workers=2, progress=Watcher())
 """
 
 
+def test_an_interruption_that_another_thread_received_ends_it_too(tmp_path):
+    def interrupt(job):
+        time.sleep(0.5)  # until the main thread waits
+        signal.pthread_kill(get_ident(), signal.SIGINT)
+
+    watcher = Watcher()
+    watcher.started = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job(0, seconds=600)], tmp_path / "results.jsonl", progress=watcher)
+
+
 @IN_PROC
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_an_interruption_ends_what_runs_and_leaves_readable_results(tmp_path, by):
@@ -247,7 +259,10 @@ def test_an_interruption_ends_what_runs_and_leaves_readable_results(tmp_path, by
         assert [driver.stdout.readline() for _ in range(2)] == ["finished\n"] * 2
         workers = wait_for(lambda: found if len(found := children_of(driver.pid)) == 2 else None)
         driver.send_signal(by)
-        driver.wait(timeout=60)
+        try:
+            driver.wait(timeout=60)
+        finally:
+            driver.kill()
         wait_for(lambda: not any(runs(pid) for pid in workers))
     seeds = [line["job"]["seed"] for line in map(json.loads, results.read_text().splitlines())]
     assert sorted(seeds) == [0, 1]
