@@ -24,8 +24,7 @@ WIDTH = 170
 
 LEFT = ("problem", "contestant", "target", "against", "not worse", "acquisition")
 AGAINST = {**OPPONENTS, FIRST: ""}
-"""Keys of comparisons, with whom they are; results of today name the opponent themselves."""
-"""Whom the tests of a regret result are against, where it is an old one and does not say."""
+"""Keys of comparisons, and with whom they are where an old result does not say; those of today do."""
 
 
 def show(result: dict[str, Any], stages: bool = False) -> None:
