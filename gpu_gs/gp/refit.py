@@ -4,7 +4,7 @@ A decision looks at a ``RefitMemory``, a value that an ask hands to the next one
 is resumed decides as one that was not interrupted. An empty list of reasons means that the hyperparameters are kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -64,7 +64,7 @@ class RefitMemory:
         cold_n: Observations at the last fit that did not only start warm.
         converged: Whether the last refit ended at an optimum; else it ran out of iterations.
         at_bound: Whether a lengthscale ended at its lower bound.
-        y_maps: Mean and deviation of the raw outcomes at the last refit, where known.
+        y_maps: Mean and deviation by which the raw outcomes were standardized at the last refit, where known.
         curvature: ``FitResult.curvature`` of the last refit.
     """
 
@@ -169,6 +169,31 @@ def _drifts(memory: RefitMemory, y_maps: YMaps, scale: float, location: float) -
     return reasons
 
 
+def kept_y_maps(
+    schedule: Schedule, memories: Sequence[RefitMemory], counts: Mapping[str, int], today: YMaps
+) -> dict[str, tuple[float, float]]:
+    """The y-maps of the last refit of those outcomes that are not refitted now, unless they surprise.
+
+    Args:
+        schedule: What the user wants.
+        memories: What the last ask left of each model; outcomes on whose map two of them do not agree are left out.
+        counts: Observations of each outcome now.
+        today: How the raw outcomes are standardized now.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    disputed: set[str] = set()
+    for memory in memories:
+        names = set(memory.y_maps)
+        sizes = {counts.get(name) for name in names}
+        n = sizes.pop() if len(sizes) == 1 else None
+        if n is None or reasons_to_refit(schedule, memory, n, {name: today[name] for name in names}):
+            disputed |= names
+            continue
+        disputed |= {name for name in names if found.get(name, memory.y_maps[name]) != memory.y_maps[name]}
+        found |= memory.y_maps
+    return {name: y_map for name, y_map in found.items() if name not in disputed}
+
+
 def reasons_by_surprise(schedule: Schedule, largest: float) -> list[str]:
     """Why the newest observations demand a refit.
 
@@ -192,6 +217,7 @@ __all__ = [
     "YMaps",
     "after_refit",
     "cold_is_due",
+    "kept_y_maps",
     "reasons_by_surprise",
     "reasons_to_refit",
 ]

@@ -36,6 +36,7 @@ from gpu_gs.plugin.data import (
     TrainingData,
     reasons_against_table,
 )
+from gpu_gs.plugin.kept_scale import StandardizeY, with_kept_scale
 from gpu_gs.plugin.observations import FastExperimentData, LazyExperimentData, only_metrics
 from gpu_gs.plugin.sums import for_outcomes, has_sums, with_whole_sums
 from gpu_gs.plugin.transforms import encode, reasons_against_transforms, transformed_outcomes
@@ -167,7 +168,8 @@ class WarmTorchAdapter(TorchAdapter):
 
     def _training_data_of(self, table: Table) -> tuple[TrainingData, dict[str, Transform]]:
         with self._config_for_outcomes():
-            mean, sem, made = transformed_outcomes(table, self._raw_transforms, self._transform_configs, self)
+            transforms = with_kept_scale(self._raw_transforms)
+            mean, sem, made = transformed_outcomes(table, transforms, self._transform_configs, self)
         outcomes = sorted(table.signatures)
         if not self._fit_tracking_metrics:
             assert self._optimization_config is not None  # checked at construction
@@ -218,9 +220,25 @@ class WarmTorchAdapter(TorchAdapter):
     def _kinds(self) -> tuple[Any, ...]:
         return tuple(self._raw_transforms), repr(dict(self._transform_configs))
 
-    def _transform_data(self, *args: Any, **kwargs: Any) -> tuple[ExperimentData, SearchSpace]:
+    def _transform_data(
+        self,
+        experiment_data: ExperimentData,
+        search_space: SearchSpace,
+        transforms: Sequence[type[Transform]] | None,
+        transform_configs: Mapping[str, TConfig],
+        assign_transforms: bool = True,
+    ) -> tuple[ExperimentData, SearchSpace]:
+        """See ``Adapter._transform_data``; where it is for a fit to all data, outcomes may keep their scale."""
+        if transforms is not None and assign_transforms:
+            transforms = with_kept_scale(transforms)
         with stage("transform"), self._config_for_outcomes():
-            return super()._transform_data(*args, **kwargs)
+            return super()._transform_data(
+                experiment_data=experiment_data,
+                search_space=search_space,
+                transforms=transforms,
+                transform_configs=transform_configs,
+                assign_transforms=assign_transforms,
+            )
 
     @contextmanager
     def _config_for_outcomes(self) -> Iterator[None]:
@@ -240,13 +258,9 @@ class WarmTorchAdapter(TorchAdapter):
             if self.device != device:
                 self.device = device
                 self._last_experiment_data = None  # a model on another device is no fit for the same data
-        standardized: Any = self.transforms.get("StandardizeY")
+        standardized = self.transforms.get(StandardizeY.__name__)
         generator: Any = self.generator
-        generator.y_maps = (
-            {}
-            if standardized is None
-            else {name: (float(mean), float(standardized.Ystd[name])) for name, mean in standardized.Ymean.items()}
-        )
+        generator.y_maps = standardized.y_maps if isinstance(standardized, StandardizeY) else {}
         with stage("fit"):
             try:
                 if isinstance(experiment_data, LazyExperimentData):

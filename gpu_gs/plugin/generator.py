@@ -25,7 +25,7 @@ from botorch.utils.datasets import SupervisedDataset
 
 from gpu_gs.config import Every, FitConfig
 from gpu_gs.gp.fit import FitOptions
-from gpu_gs.gp.refit import RefitMemory, YMaps
+from gpu_gs.gp.refit import RefitMemory, Schedule, YMaps, kept_y_maps
 from gpu_gs.plugin.acquisition import BatchedAcquisition
 from gpu_gs.plugin.ask import current
 from gpu_gs.plugin.closed_form import LogEIAcquisition, has_one_outcome, reasons_against_closed_form
@@ -124,6 +124,18 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         """Observations of the outcome that has the most."""
         return max((len(data.Y) for data in self.surrogate.training_data), default=0)
 
+    @property
+    def _schedule(self) -> Schedule:
+        refit = self.settings.fit.refit
+        return refit if isinstance(refit, str) else refit.every
+
+    def kept_y_maps(self, counts: dict[str, int], today: YMaps) -> YMaps:
+        """See ``KeepsScales.kept_y_maps``."""
+        if self._surrogate is not None and not isinstance(self._surrogate, WarmSurrogate):
+            return {}
+        memories = [RefitMemory.from_json(values) for values in self.asked.get("refits", {}).values()]
+        return kept_y_maps(self._schedule, memories, counts, today)
+
     def fit(
         self,
         datasets: Sequence[SupervisedDataset],
@@ -141,7 +153,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
                 refit_on_cv=self.refit_on_cv,
                 warm_start_refit=self.warm_start_refit,
                 fit_options=fit_options(options),
-                schedule=options.refit if isinstance(options.refit, str) else options.refit.every,
+                schedule=self._schedule,
                 warm_start=options.warm_start,
             )
         if isinstance(self._surrogate, WarmSurrogate):

@@ -85,19 +85,25 @@ def is_exact_gp(model: Model) -> bool:
 
 
 @contextmanager
-def _nothing_to_validate(dataset: SupervisedDataset) -> Iterator[None]:
-    """Has BoTorch not look at a device's training data where the host has them too and finds them to be numbers.
+def _numbers_only(dataset: SupervisedDataset, scaled: bool) -> Iterator[None]:
+    """Has BoTorch look at training data for numbers only, and not on a device where the host has them too.
 
     BoTorch's advice on the scales of inputs and outcomes is then not given.
+
+    Args:
+        dataset: The data.
+        scaled: Whether the outcomes have a scale that was chosen: that of today's data, or of the last refit's.
 
     Raises:
         InputDataError: They are not all numbers, or a variance is negative.
     """
     data = [part for part in (dataset.X, dataset.Y, dataset.Yvar) if part is not None]
-    if looking_is_cheap(dataset.X) or not all(remembered(part) for part in data):
+    if not looking_is_cheap(dataset.X) and all(remembered(part) for part in data):
+        data = [on_host(part) for part in data]
+    elif not scaled:
         yield
         return
-    X, Y, *Yvar = (on_host(part) for part in data)
+    X, Y, *Yvar = data
     validate_input_scaling(train_X=X, train_Y=Y, train_Yvar=Yvar[0] if Yvar else None, check_nans_only=True)
     with settings.validate_input_scaling(False):
         yield
@@ -201,14 +207,16 @@ class WarmSurrogate(Surrogate):
         refit: bool,
     ) -> Model:
         key = model_key(tuple(dataset.outcome_names), model_config)
+        scaled = all(name in self.y_maps for name in dataset.outcome_names)
         if state_dict is not None or not refit:
-            return super()._construct_model(
-                dataset=dataset,
-                search_space_digest=search_space_digest,
-                model_config=model_config,
-                state_dict=state_dict,
-                refit=refit,
-            )
+            with _numbers_only(dataset, scaled):
+                return super()._construct_model(
+                    dataset=dataset,
+                    search_space_digest=search_space_digest,
+                    model_config=model_config,
+                    state_dict=state_dict,
+                    refit=refit,
+                )
         if self._dataset_matches_cache(dataset=dataset):
             if key in self.fits:
                 self.fits[key] = replace(self.fits[key], decision="unchanged", evaluations=0, because=())
@@ -228,7 +236,7 @@ class WarmSurrogate(Surrogate):
         assert config.botorch_model_class is not None  # copy_model_config_with_default_values chose one
         # The same model with a faster posterior; a class that is the user's own stays.
         plain = config.botorch_model_class is SingleTaskGP
-        with _nothing_to_validate(dataset):
+        with _numbers_only(dataset, scaled):
             model: Model = (ClosedFormGP if plain else config.botorch_model_class)(**inputs)
         if not is_exact_gp(model):
             fit_botorch_model(model, mll_class=config.mll_class, mll_options=config.mll_options)
@@ -276,7 +284,7 @@ class WarmSurrogate(Surrogate):
         """Gives the model the last ask's hyperparameters, if it then believes its newest rows.
 
         With a closed form its posterior states are those of the last ask with rows appended, where the old rows have not
-        changed; else factored anew: known noise, for one, changes with the scale of the outcomes.
+        changed; else factored anew.
 
         Returns:
             Why the hyperparameters cannot be kept after all.

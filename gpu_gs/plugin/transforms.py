@@ -21,7 +21,7 @@ from ax.adapter.transforms.logit import Logit
 from ax.adapter.transforms.map_key_to_float import MapKeyToFloat
 from ax.adapter.transforms.one_hot import OneHot
 from ax.adapter.transforms.remove_fixed import RemoveFixed
-from ax.adapter.transforms.standardize_y import StandardizeY
+from ax.adapter.transforms.standardize_y import StandardizeY as AxStandardizeY
 from ax.adapter.transforms.unit_x import UnitX
 from ax.adapter.transforms.winsorize import Winsorize
 from ax.core.arm import Arm
@@ -31,6 +31,7 @@ from ax.core.parameter import RangeParameter
 from ax.core.search_space import SearchSpace
 
 from gpu_gs.plugin.data import FloatArray, NotIncremental, Table
+from gpu_gs.plugin.kept_scale import StandardizeY
 
 FEATURE_TRANSFORMS: tuple[type[Transform], ...] = (
     FillMissingParameters,
@@ -47,7 +48,7 @@ FEATURE_TRANSFORMS: tuple[type[Transform], ...] = (
 )
 """Exact types whose effect on features depends on the search space alone; tests compare each with a fresh adapter."""
 
-OUTCOME_TRANSFORMS: tuple[type[Transform], ...] = (Derelativize, Winsorize, BilogY, StandardizeY)
+OUTCOME_TRANSFORMS: tuple[type[Transform], ...] = (Derelativize, Winsorize, BilogY, AxStandardizeY, StandardizeY)
 """Exact types that run on ``OutcomeColumns``; tests compare each with a fresh adapter."""
 
 

@@ -79,6 +79,23 @@ class Recorder(TorchGenerator):
         self.fits.append(kwargs)
 
 
+class KeepingRecorder(Recorder):
+    """One that keeps the scale of each outcome for a few fits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, tuple[float, float]] = {}
+        self.fits_on_it: dict[str, int] = {}
+
+    def kept_y_maps(self, counts: dict[str, int], today: dict[str, Any]) -> dict[str, Any]:
+        assert counts.keys() == today.keys()
+        for name, y_map in today.items():
+            self.fits_on_it[name] = (self.fits_on_it.get(name, -1) + 1) % 4
+            if self.fits_on_it[name] == 0:
+                self.kept[name] = y_map
+        return {name: self.kept[name] for name in today}
+
+
 def make_experiment(space: SearchSpace, config: OptimizationConfig) -> Experiment:
     metrics = [Metric("f"), Metric("g"), Metric("spare", signature_override="s")]
     return Experiment(name="test", search_space=space, optimization_config=config, metrics=metrics)
@@ -115,8 +132,8 @@ def add_trial(experiment: Experiment, parameters: dict[str, Any], metadata: dict
     return trial.index
 
 
-def live_adapter(experiment: Experiment, **kwargs: Any) -> WarmTorchAdapter:
-    return WarmTorchAdapter(experiment=experiment, generator=Recorder(), **kwargs)
+def live_adapter(experiment: Experiment, keeps: bool = False, **kwargs: Any) -> WarmTorchAdapter:
+    return WarmTorchAdapter(experiment=experiment, generator=KeepingRecorder() if keeps else Recorder(), **kwargs)
 
 
 def refit(adapter: WarmTorchAdapter, experiment: Experiment, data: Data | None = None) -> None:
@@ -144,17 +161,36 @@ def assert_same(live: WarmTorchAdapter, fresh: TorchAdapter) -> None:
         assert one.Y.dtype == other.Y.dtype and one.X.dtype == other.X.dtype
         order, reference = one.group_indices.argsort(), other.group_indices.argsort()
         assert one.group_indices[order].equal(other.group_indices[reference])
-        np.testing.assert_array_equal(one.Y[order], other.Y[reference])
+        # 0 and 1 exactly unless the live adapter keeps another scale.
+        (name,) = one.outcome_names
+        shift, factor = _between(live, fresh, name)
+        tolerance = 0 if (shift, factor) == (0, 1) else 1e-9
+        np.testing.assert_allclose(
+            one.Y[order] * factor + shift, other.Y[reference], rtol=tolerance, atol=tolerance * (1 + abs(shift))
+        )
         np.testing.assert_allclose(one.X[order], other.X[reference], rtol=1e-14, atol=1e-14)
         assert (one.Yvar is None) == (other.Yvar is None)
         if one.Yvar is not None:
-            np.testing.assert_array_equal(one.Yvar[order], other.Yvar[reference])
+            np.testing.assert_allclose(one.Yvar[order] * factor**2, other.Yvar[reference], rtol=tolerance)
         metadata, expected = ours["candidate_metadata"][k], theirs["candidate_metadata"][k]
         assert [metadata[i] for i in order] == [expected[i] for i in reference]
     for name, transform in fresh.transforms.items():
-        for attribute in ("cutoffs", "metric_to_bound", "Ymean", "Ystd"):
+        for attribute in ("cutoffs", "metric_to_bound"):
             np.testing.assert_equal(getattr(live.transforms[name], attribute, 0), getattr(transform, attribute, 0))
     assert list(live.transforms) == list(fresh.transforms)
+    if not isinstance(live.generator, KeepingRecorder):
+        for attribute in ("Ymean", "Ystd"):
+            assert getattr(live.transforms["StandardizeY"], attribute) == getattr(
+                fresh.transforms["StandardizeY"], attribute
+            )
+
+
+def _between(live: TorchAdapter, fresh: TorchAdapter, name: str) -> tuple[float, float]:
+    """From the live adapter's scale of an outcome to the fresh one's: shift and factor."""
+    ours, theirs = live.transforms["StandardizeY"], fresh.transforms["StandardizeY"]
+    if (ours.Ymean[name], ours.Ystd[name]) == (theirs.Ymean[name], theirs.Ystd[name]):
+        return 0.0, 1.0
+    return (ours.Ymean[name] - theirs.Ymean[name]) / theirs.Ystd[name], ours.Ystd[name] / theirs.Ystd[name]
 
 
 def assert_same_frames(live: WarmTorchAdapter, fresh: TorchAdapter) -> None:

@@ -14,11 +14,12 @@ from ax.core.search_space import SearchSpaceDigest
 from ax.generators.torch.botorch_modular.surrogate import SurrogateSpec
 from ax.generators.torch.botorch_modular.utils import ModelConfig
 from botorch.models import SingleTaskGP
+from botorch.settings import validate_input_scaling
 from botorch.utils.datasets import SupervisedDataset
 
 from gpu_gs import GPUGenerationStrategy, load_client, timings
 from gpu_gs.config import StrategyConfig
-from gpu_gs.gp import refit
+from gpu_gs.gp import posterior, refit
 from gpu_gs.gp.model import ClosedFormGP
 from gpu_gs.gp.posterior import build_states
 from gpu_gs.plugin import surrogate as surrogate_module
@@ -121,7 +122,8 @@ def test_the_state_of_a_kept_ask_is_the_model_from_scratch():
         torch.testing.assert_close(found.L, expected.L, rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(found.alpha, expected.alpha, rtol=1e-7, atol=1e-8)
         torch.testing.assert_close(found.y, model.train_targets, rtol=0, atol=0)
-        stock = SingleTaskGP(model.train_inputs[0], model.train_targets.unsqueeze(-1), outcome_transform=None)
+        with validate_input_scaling(False):  # the scale is that of the first fit
+            stock = SingleTaskGP(model.train_inputs[0], model.train_targets.unsqueeze(-1), outcome_transform=None)
         stock.load_state_dict(model.state_dict())
         at = torch.rand(5, 2, dtype=torch.double)
         with torch.no_grad():
@@ -140,14 +142,49 @@ def test_rows_are_appended_to_the_factor_of_the_last_ask(monkeypatch):
     assert factored.count(1) == 2 and not {8, 9} & set(factored)
 
 
-def test_known_noise_keeps_hyperparameters_and_factors_anew():
+def test_known_noise_is_the_same_from_ask_to_ask_so_that_rows_are_appended(monkeypatch):
+    def advance_with_noise(client, count):
+        for _ in range(count):
+            for index, parameters in client.get_next_trials(max_trials=1).items():
+                client.complete_trial(index, {"f": (wave(parameters), 0.05 * (1 + index % 3))})
+
     client = with_refit({"every": 100})
-    for _ in range(9):
-        for index, parameters in client.get_next_trials(max_trials=1).items():
-            client.complete_trial(index, {"f": (wave(parameters), 0.05)})
+    advance_with_noise(client, 7)
+    factored = []
+    cholesky = posterior.cholesky  # not that of LogNEI's joint draws
+    monkeypatch.setattr(posterior, "cholesky", lambda K: factored.append(len(K)) or cholesky(K))
+    advance_with_noise(client, 2)
     assert decisions(client) == ["default", "kept", "kept", "kept"]
+    assert factored == [1, 1]
     model = generator_of(client).surrogate.model
     torch.testing.assert_close(model.posterior_states[0].L, build_states(model)[0].L, rtol=1e-9, atol=1e-11)
+
+
+def test_kept_hyperparameters_keep_the_scale_that_they_were_fitted_to():
+    client = with_refit({"every": 3})
+    advance(client, 6)
+    maps = []
+    for _ in range(4):
+        advance(client, 1)
+        standardized = client._generation_strategy.adapter.transforms["StandardizeY"]
+        maps.append(standardized.y_maps)
+        (memory,) = generator_of(client).asked["refits"].values()
+        assert standardized.y_maps == {name: tuple(pair) for name, pair in memory["y_maps"].items()}
+    assert decisions(client)[-4:] == ["kept", "kept", "warm", "kept"]
+    assert maps[0] == maps[1] != maps[2] == maps[3]
+    observed = torch.tensor([wave(trial.arm.parameters) for trial in client._experiment.trials.values()][:9])
+    model = generator_of(client).surrogate.model
+    mean, deviation = maps[3]["f"]
+    expected = (observed.double() - mean) / deviation  # nothing is winsorized here
+    torch.testing.assert_close(model.train_targets.sort().values, expected.sort().values, rtol=1e-6, atol=1e-6)
+
+
+def test_predictions_are_in_the_units_of_the_data_whatever_scale_is_kept():
+    client = with_refit({"every": 100}, seed=3)
+    advance(client, 14)
+    ((parameters, prediction, *_),) = [client.get_best_parameterization()]
+    assert decisions(client)[-1] == "kept"
+    assert prediction["f"][0] == pytest.approx(wave(parameters), abs=0.05)
 
 
 def test_several_metrics_are_kept_and_refitted_each_on_its_own():
@@ -272,6 +309,7 @@ def test_a_state_of_version_1_is_read_and_refitted_warm():
     generator = WarmBoTorchGenerator(settings=settings, warm_state=old, surrogate_spec=surrogate.surrogate_spec)
     assert generator.asked["hyperparameters"] == state["hyperparameters"]
     data = surrogate.training_data
+    generator.y_maps = generator_of(client).y_maps
     generator.fit(data, SearchSpaceDigest(feature_names=["x", "y"], bounds=[(0.0, 1.0)] * 2))
     (result,) = generator.surrogate.fits.values()
     assert (result.decision, result.because) == ("warm", ("no earlier fit is known",))
