@@ -20,11 +20,12 @@ ALWAYS_BELOW = 50
 GROWTH = 0.1
 """Share by which the data may grow between refits."""
 
-UNFINISHED_GROWTH = 0.005
-"""... and after a refit that ran out of iterations: up to 200 observations the next one, at 1,000 the fifth new one.
+REST = 0.005
+"""Share by which the data grow after a refit before anything but lost data leads to the next: one observation up to 200,
+five at 1,000.
 
-Going on at each ask, so, or not at all before ``GROWTH`` ended equally low with 250 to 290 observations
-(docs/benchmarks.md)."""
+A refit costs n^3. One that ran out of iterations goes on after this, and one that did not keep the model from being
+surprised is followed by another then, not at once; docs/benchmarks.md has the comparisons."""
 
 LONGEST_STAY = 25
 """Asks with new data after which the hyperparameters are fitted again in any case."""
@@ -48,7 +49,7 @@ COLD_GROWTH = 1.5
 """Growth of the data since the last cold refit after which a refit is cold."""
 
 # The numbers above are choices: GROWTH and SURPRISE those of a first comparison of regret over 10 seeds,
-# UNFINISHED_GROWTH that of another over 20; the others have not been measured one by one. All together end as low as
+# REST that of others over 20; the others have not been measured one by one. All together end as low as
 # refitting on each ask, with 50 to 60 and with 250 to 290 observations (docs/benchmarks.md).
 
 
@@ -142,12 +143,14 @@ def reasons_to_refit(schedule: Schedule, memory: RefitMemory | None, n: int, y_m
         return [f"every {schedule}"] if memory.kept + 1 >= schedule else []
     if n < ALWAYS_BELOW:
         return [f"fewer than {ALWAYS_BELOW} observations"]
+    if _rests(memory, n):
+        return []
     reasons = []
     if n - memory.n >= GROWTH * memory.n:
         reasons.append(f"growth from {memory.n} to {n} observations")
     if memory.kept + 1 >= LONGEST_STAY:
         reasons.append(f"{LONGEST_STAY} asks since the last refit")
-    if not memory.converged and n - memory.n >= UNFINISHED_GROWTH * memory.n:
+    if not memory.converged:
         reasons.append("the last refit ran out of iterations")
     if memory.at_bound:
         reasons.append("a lengthscale at its lower bound")
@@ -194,14 +197,21 @@ def kept_y_maps(
     return {name: y_map for name, y_map in found.items() if name not in disputed}
 
 
-def reasons_by_surprise(schedule: Schedule, largest: float) -> list[str]:
+def _rests(memory: RefitMemory, n: int) -> bool:
+    """Whether the last refit is so recent that another would find little new."""
+    return n - memory.n < REST * memory.n
+
+
+def reasons_by_surprise(schedule: Schedule, memory: RefitMemory, n: int, largest: float) -> list[str]:
     """Why the newest observations demand a refit.
 
     Args:
         schedule: What the user wants; a fixed schedule does not mind surprises.
+        memory: What the last ask left.
+        n: Observations now.
         largest: The largest standardized residual, in absolute value, of the observations since the last ask.
     """
-    if schedule != "adaptive" or largest <= SURPRISE:
+    if schedule != "adaptive" or largest <= SURPRISE or _rests(memory, n):
         return []
     return [f"surprise: a residual of {largest:.2g} deviations"]
 

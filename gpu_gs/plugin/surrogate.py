@@ -307,7 +307,7 @@ class WarmSurrogate(Surrogate):
             return ["the covariance matrix does not factor"]
         newest = innovations[:, memory.seen :].abs()
         largest = float(newest.max()) if newest.numel() else 0.0  # one host synchronization
-        if surprises := reasons_by_surprise(self.schedule, largest):
+        if surprises := reasons_by_surprise(self.schedule, memory, len(dataset.Y), largest):
             return surprises
         model.eval()
         if isinstance(model, ClosedFormGP) and closed:
