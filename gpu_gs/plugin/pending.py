@@ -1,14 +1,17 @@
 """Pending observations without pandas: what Ax's ``extract_pending_observations`` returns, from sets.
 
-Ax groups a frame of all data by trial on every ask (25 to 65 ms at 1,000 trials). Here one pass over the rows of the
-data collects which trials have which metric, and only trials that are pending are looked at.
+Ax groups a frame of all data by trial on every ask (25 to 65 ms at 1,000 trials). Here it is remembered which trials have
+which metric, new rows of data are added to that, and only trials that are pending are looked at.
 """
 
 from collections import defaultdict
 from copy import deepcopy
+from dataclasses import dataclass, field
+from weakref import ref
 
 from ax.core.arm import Arm
 from ax.core.base_trial import BaseTrial
+from ax.core.data import DataRow
 from ax.core.experiment import Experiment
 from ax.core.observation import ObservationFeatures
 from ax.core.trial import Trial
@@ -77,12 +80,29 @@ def _by_status(experiment: Experiment) -> Pending | None:
     return {metric: deepcopy(features) for metric in experiment.metrics} if features else None
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What some rows of data say: the trials that have data, by metric."""
+
+    rows: list[DataRow] = field(default_factory=list)
+    observed: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+
+_SEEN: dict[int, tuple[ref[Experiment], _Seen]] = {}
+"""By the identity of an experiment, which has no hash; entries go with their experiments."""
+
+
 def _observed(experiment: Experiment) -> defaultdict[str, set[int]]:
-    """The trials that have data, by metric."""
-    observed: defaultdict[str, set[int]] = defaultdict(set)
-    for row in experiment.data._data_rows:
-        observed[row.metric_name].add(row.trial_index)
-    return observed
+    """The trials that have data, by metric; not to be changed."""
+    rows = list(experiment.data._data_rows)
+    key = id(experiment)
+    known, seen = _SEEN.get(key, (None, _Seen()))
+    if known is None or known() is not experiment or rows[: len(seen.rows)] != seen.rows:  # edited or removed
+        known, seen = ref(experiment, lambda _: _SEEN.pop(key, None)), _Seen()
+    for row in rows[len(seen.rows) :]:
+        seen.observed[row.metric_name].add(row.trial_index)
+    _SEEN[key] = known, _Seen(rows, seen.observed)
+    return seen.observed
 
 
 def _in_design(experiment: Experiment, trial: BaseTrial) -> list[Arm]:

@@ -1,12 +1,16 @@
 """Pending observations: equal to Ax's, in both of Ax's meanings."""
 
+import gc
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from ax.core.arm import Arm
+from ax.core.data import Data, DataRow
 from ax.core.trial_status import TrialStatus
 from ax.core.utils import MANY_TRIALS_IN_EXPERIMENT, extract_pending_observations
 
-from gpu_gs.plugin.pending import pending_observations
+from gpu_gs.plugin.pending import _SEEN, pending_observations
 from tests.plugin.data_helpers import (
     Story,
     add_trial,
@@ -89,3 +93,57 @@ def test_points_outside_of_the_search_space_are_not_pending():
     add_trial(experiment, {"x": 0.3, "y": 0.5})
     assert_equal_to_ax(experiment)
     assert len(pending_observations(experiment)["f"]) == 1
+
+
+def completed_trials(count):
+    experiment = make_experiment(float_space(), single())
+    for k in range(count):
+        attach(experiment, add_trial(experiment, {"x": 0.5, "y": 0.5}), {"f": (k, 0.1), "g": (k, 0.1)})
+        experiment.trials[k].mark_completed()
+    return experiment
+
+
+class Watched(DataRow):
+    """A row that says when somebody reads its metric."""
+
+    reads: ClassVar[list[int]] = []
+
+    def __getattribute__(self, name):
+        if name == "metric_name":
+            Watched.reads.append(1)
+        return super().__getattribute__(name)
+
+
+def test_only_new_rows_of_data_are_looked_at():
+    experiment = completed_trials(5)
+    add_trial(experiment, {"x": 0.1, "y": 0.2})
+    assert_equal_to_ax(experiment)
+    for row in experiment.data._data_rows:
+        row.__class__ = Watched
+    Watched.reads.clear()
+    pending_observations(experiment)
+    assert Watched.reads == []
+    attach(experiment, 5, {"f": (1.0, 0.1)})
+    Watched.reads.clear()  # Ax's own
+    pending_observations(experiment)
+    assert Watched.reads == []
+    assert_equal_to_ax(experiment)
+
+
+def test_removed_data_are_not_remembered():
+    experiment = completed_trials(5)
+    assert_equal_to_ax(experiment)
+    experiment.data = Data(data_rows=experiment.data._data_rows[:7])
+    assert len(pending_observations(experiment)["f"]) >= 1
+    assert_equal_to_ax(experiment)
+
+
+def test_what_is_remembered_goes_with_the_experiment():
+    gc.collect()
+    before = len(_SEEN)
+    experiment = completed_trials(3)
+    pending_observations(experiment)
+    assert len(_SEEN) == before + 1
+    del experiment
+    gc.collect()
+    assert len(_SEEN) == before
