@@ -9,7 +9,7 @@ latter, goes through BoTorch's own ``fit_gpytorch_mll``.
 import base64
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ RANDOM_STARTS_UP_TO = 300
 MANY = 200
 """Observations above which ``FitOptions.warm_iterations_of_many`` holds: an evaluation costs n^3.
 
-A warm fit that runs out of iterations is followed by one that goes on (``refit.UNFINISHED_GROWTH``). Compared were final
+A warm fit that runs out of iterations is followed by one that goes on (``refit.REST``). Compared were final
 regrets at 250 to 290 observations of one noise-free outcome with 10, 20 and 30 parameters, on the CPU: docs/benchmarks.md."""
 
 FIRST_STEPS = {"warm": 0.02, "cold": 0.2, "default": 0.5}
@@ -110,6 +110,7 @@ class FitResult:
         at_bound: Whether a lengthscale ended at its lower bound; False where that was not looked at.
         curvature: The inverse Hessian at the end as ``pack`` writes it, for the next warm fit; empty if there is none.
         because: Why there was a fit at all, where that was decided.
+        inverse_diagonal: diag(K^-1) at the end, if it was to be recorded and there is a closed form. shape: (m, n)
     """
 
     decision: str
@@ -123,6 +124,7 @@ class FitResult:
     at_bound: bool = False
     curvature: str = ""
     because: tuple[str, ...] = ()
+    inverse_diagonal: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def export_hyperparameters(model: Any) -> dict[str, Any]:
@@ -191,6 +193,7 @@ def fit(
     options: FitOptions | None = None,
     cold_seed: int | None = None,
     curvature: str = "",
+    record_inverse_diagonal: bool = False,
 ) -> FitResult:
     """Fits a GP in place and leaves it in evaluation mode.
 
@@ -202,6 +205,7 @@ def fit(
         options: Iterations allowed.
         curvature: That of the fit which ended at ``warm``, as its result told it.
         cold_seed: Seed of the random starts of a cold attempt; None: no such attempt. BoTorch's fit has none.
+        record_inverse_diagonal: Whether the result has ``inverse_diagonal``, for leave-one-out predictions.
 
     Raises:
         FitError: Every attempt failed; the message lists each with its reason.
@@ -231,6 +235,7 @@ def fit(
         objective: Objective
         if method == "closed_form":
             objective = MarginalLikelihood(model)
+            objective.records_inverse_diagonals = record_inverse_diagonal
         else:
             objective = KernelLikelihood(model, logarithms=decision != "default")
         starts = []
@@ -266,6 +271,7 @@ def fit(
             at_bound=found.at_bound,
             # A default fit through the kernel is in other coordinates than the warm ones after it.
             curvature="" if (method, decision) == ("kernel", "default") else found.curvature or curvature,
+            inverse_diagonal=found.inverse_diagonal,
         )
     load_hyperparameters(model, default)
     raise FitError("The hyperparameters cannot be fitted. " + ". ".join(failures))
@@ -301,6 +307,7 @@ class _Found:
     converged: bool = False
     at_bound: bool = False
     curvature: str = ""
+    inverse_diagonal: Tensor | None = None
 
 
 def pack(H: Tensor) -> str:
@@ -406,7 +413,8 @@ def _maximize(
     if not bool(best.isfinite().all()):
         return _Found(None, result.evaluations)
     x, gradient = x[chosen], gradient[chosen]
-    objective.write(to_device(x, lower.device))
+    theta = to_device(x, lower.device)
+    objective.write(theta)
     lengthscales = objective.slices.get("lengthscale", slice(0))
     at_bound = x[:, lengthscales] <= lower_here[lengthscales] + 1e-6  # of their logarithms
     return _Found(
@@ -417,6 +425,7 @@ def _maximize(
         converged=bool(converged[chosen].all()),
         at_bound=bool(at_bound.any()),
         curvature=pack(H[0][chosen]) if H and bool(curved[chosen].all()) else "",
+        inverse_diagonal=objective.inverse_diagonal(theta) if isinstance(objective, MarginalLikelihood) else None,
     )
 
 

@@ -20,10 +20,14 @@ from gpytorch.models import ExactGP
 from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
 
-from gpu_gs.gp.likelihood import LOG_2PI
+from gpu_gs.gp.likelihood import LOG_2PI, MEMORY_MB
 from gpu_gs.gp.parts import LARGEST, SMALLEST
 from gpu_gs.gp.posterior import cholesky
 from gpu_gs.transfer import looking_is_cheap
+
+MATRICES = 8
+"""n x n matrices of one evaluation that are taken to be alive at a time: K, its factor, the inverse, G, and what a product
+of two kernels keeps for its gradient."""
 
 
 def reasons_against_kernel_likelihood(model: Any) -> list[str]:
@@ -39,10 +43,22 @@ def reasons_against_kernel_likelihood(model: Any) -> list[str]:
     return reasons
 
 
+class _Prior(torch.nn.Module):
+    """A model's prior as a module, which torch can call with other parameters than its own."""
+
+    def __init__(self, likelihood: "KernelLikelihood") -> None:
+        super().__init__()
+        self.model = likelihood.model
+        self._prior = likelihood._prior
+
+    def forward(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self._prior()
+
+
 class KernelLikelihood:
     """The MAP objective of an exact GP, for each of its outputs where they share no parameter, else for their sum.
 
-    The model is put into training mode, and holds the hyperparameters of the last evaluation until ``write``.
+    The model is put into training mode, and keeps its hyperparameters until ``write``.
 
     Args:
         model: A model without ``reasons_against_kernel_likelihood``.
@@ -101,13 +117,20 @@ class KernelLikelihood:
     def write(self, theta: Tensor) -> None:
         """Gives the model the hyperparameters theta. shape: (rows, p)"""
         with torch.no_grad():
-            parts = zip(self.parameters, self.log, torch.split(theta, self.widths, dim=-1), strict=True)
-            for parameter, log, value in parts:
-                parameter.copy_((value.exp() if log else value).reshape(parameter.shape))
+            for parameter, value in zip(self.parameters, self._natural(theta), strict=True):
+                parameter.copy_(value)
         self.model._clear_cache()  # GPyTorch itself does so at a change of mode only
 
+    def _natural(self, theta: Tensor) -> list[Tensor]:
+        """theta as values of the free parameters, in their shapes. shape: (rows, p)"""
+        parts = zip(self.parameters, self.log, torch.split(theta, self.widths, dim=-1), strict=True)
+        return [(value.exp() if log else value).reshape(parameter.shape) for parameter, log, value in parts]
+
     def value_and_grad(self, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The objective (to maximize), per datum, and its gradient; several thetas of one row are taken in turn.
+        """The objective (to maximize), per datum, and its gradient; in batches that fit into the memory.
+
+        Kernels are evaluated and differentiated for one theta of each row at a time, since a kernel need not have batches;
+        all their matrices are factored and inverted as one batch.
 
         Args:
             theta: Hyperparameters. shape: (a, p)
@@ -124,44 +147,63 @@ class KernelLikelihood:
             if turn == len(turns):
                 turns.append([])
             turns[turn].append(position)
-        for positions in turns:
-            mine = rows[positions]
-            full = self.read()
-            full[mine] = theta[positions]
-            value, gradient = self._evaluate(full)
-            values[positions], gradients[positions] = value[mine], gradient[mine]
+        fitting = max(1, (MEMORY_MB << 20) // (MATRICES * self.batch * self.n**2 * theta.element_size()))
+        for first in range(0, len(turns), fitting):
+            together = turns[first : first + fitting]
+            thetas = self.read().repeat(len(together), 1, 1)  # shape: (turns, rows, p)
+            for full, positions in zip(thetas, together, strict=True):
+                full[rows[positions]] = theta[positions]
+            value, gradient = self._evaluate(thetas)
+            for turn, positions in enumerate(together):
+                mine = rows[positions]
+                values[positions], gradients[positions] = value[turn, mine], gradient[turn, mine]
         return values, gradients
 
-    def _evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (rows) and gradients (rows x p) with every row at its theta. shape: (rows, p)"""
-        self.write(theta)
-        try:
-            with torch.enable_grad():
-                K, noise, mean, log_prior = self._prior()
-        except (NanError, NotPSDError):  # some kernels factor parts of themselves
-            return theta.new_full((self.rows,), -math.inf), torch.zeros_like(theta)
-        value, G, a, failed = _density(K.detach(), noise.detach(), mean.detach(), self.model.train_targets)
-        pairs = [
-            (K, -0.5 * G),
-            (noise, -0.5 * G.diagonal(dim1=-2, dim2=-1)),
-            (mean, a),
-            (log_prior, torch.ones_like(log_prior)),
-        ]
-        outputs, incoming = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(
-            outputs, self.parameters, grad_outputs=incoming, allow_unused=True
-        )
-        columns = [
-            (torch.zeros_like(parameter) if slope is None else slope * parameter.detach() if log else slope).reshape(
-                self.rows, -1
+    def _evaluate(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (turns x rows) and gradients (turns x rows x p) with every row at its theta. shape: (turns, rows, p)"""
+        values = thetas.new_full(thetas.shape[:2], -math.inf)
+        gradients = torch.zeros_like(thetas)
+        found: list[tuple[int, list[Tensor], tuple[Tensor, ...]]] = []
+        for turn, theta in enumerate(thetas):
+            parameters = [value.detach().requires_grad_() for value in self._natural(theta)]
+            try:
+                with torch.enable_grad():
+                    found.append((turn, parameters, self._prior_at(parameters)))
+            except (NanError, NotPSDError):  # some kernels factor parts of themselves
+                continue
+        if not found:
+            return values, gradients
+        stacked = [torch.stack([prior[part].detach() for _, _, prior in found]) for part in range(3)]
+        log_density, G, a, failed = _density(*stacked, self.model.train_targets)
+        for i, (turn, parameters, (K, noise, mean, log_prior)) in enumerate(found):
+            pairs = [
+                (K, -0.5 * G[i]),
+                (noise, -0.5 * G[i].diagonal(dim1=-2, dim2=-1)),
+                (mean, a[i]),
+                (log_prior, torch.ones_like(log_prior)),
+            ]
+            outputs, incoming = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)
+            slopes: tuple[Tensor | None, ...] = torch.autograd.grad(
+                outputs, parameters, grad_outputs=incoming, allow_unused=True
             )
-            for parameter, slope, log in zip(self.parameters, found, self.log, strict=True)
-        ]
-        value = (value + log_prior.detach()) / self.n  # shape: (*batch,)
-        value, failed = value.reshape(self.rows, -1).sum(-1), failed.reshape(self.rows, -1).any(-1)
-        bad = failed | ~value.isfinite()
-        gradient = torch.cat(columns, dim=-1) / self.n
-        return torch.where(bad, -math.inf, value), gradient.where(~bad.unsqueeze(-1), 0.0)
+            columns = [
+                (
+                    torch.zeros_like(parameter) if slope is None else slope * parameter.detach() if log else slope
+                ).reshape(self.rows, -1)
+                for parameter, slope, log in zip(parameters, slopes, self.log, strict=True)
+            ]
+            value = ((log_density[i] + log_prior.detach()) / self.n).reshape(self.rows, -1).sum(-1)
+            bad = failed[i].reshape(self.rows, -1).any(-1) | ~value.isfinite()
+            values[turn] = torch.where(bad, -math.inf, value)
+            gradients[turn] = (torch.cat(columns, dim=-1) / self.n).where(~bad.unsqueeze(-1), 0.0)
+        return values, gradients
+
+    def _prior_at(self, parameters: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``_prior`` with other values of the free parameters; the model keeps its own."""
+        self.model._clear_cache()
+        named = {f"model.{name}": value for name, value in zip(self.names, parameters, strict=True)}
+        found: tuple[Tensor, Tensor, Tensor, Tensor] = torch.func.functional_call(_Prior(self), named, ())
+        return found
 
     def _prior(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Covariance without noise, noise variances, mean and log priors, with their graphs.

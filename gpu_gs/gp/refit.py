@@ -22,7 +22,7 @@ GROWTH = 0.1
 
 REST = 0.005
 """Share by which the data grow after a refit before anything but lost data leads to the next: one observation up to 200,
-five at 1,000.
+two up to 400, five at 1,000.
 
 A refit costs n^3. One that ran out of iterations goes on after this, and one that did not keep the model from being
 surprised is followed by another then, not at once; docs/benchmarks.md has the comparisons."""
@@ -209,7 +209,7 @@ def reasons_by_surprise(schedule: Schedule, memory: RefitMemory, n: int, largest
         schedule: What the user wants; a fixed schedule does not mind surprises.
         memory: What the last ask left.
         n: Observations now.
-        largest: The largest standardized residual, in absolute value, of the observations since the last ask.
+        largest: The largest standardized residual, in absolute value, of the observations since the last refit.
     """
     if schedule != "adaptive" or largest <= SURPRISE or _rests(memory, n):
         return []

@@ -163,6 +163,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
             }
             self._surrogate.seed = derive_seed(self.settings.seed, self.ask_index, 0, 0)
             self._surrogate.y_maps = self.y_maps
+            self._surrogate.diagnoses = self.settings.diagnostics != "off"
         try:
             super().fit(
                 datasets=datasets,

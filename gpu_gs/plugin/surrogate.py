@@ -152,6 +152,7 @@ class WarmSurrogate(Surrogate):
         y_maps: Mean and deviation of the raw outcomes by name, where they are standardized; set before each fit.
         fits: The outcome of the last fit of each submodel, by ``model_key``.
         memories: What the next ask should know if the last fit was an ask's, by ``model_key``.
+        diagnoses: Whether ``diagnostics`` will be asked for: a fit then keeps what they need of its last inverse.
         partitions: The cells above the last Pareto front: a new observation that is dominated leaves them as they are.
     """
 
@@ -183,6 +184,7 @@ class WarmSurrogate(Surrogate):
         self.memories: dict[str, RefitMemory] = {}
         self._asked_states = StateCache()
         self.partitions = PartitionCache()
+        self.diagnoses = False
 
     def _serialize_attributes_as_kwargs(self) -> dict[str, Any]:
         return {
@@ -268,8 +270,13 @@ class WarmSurrogate(Surrogate):
             options=self.fit_options,
             cold_seed=self.seed if cold else None,
             curvature="" if memory is None else memory.curvature,
+            record_inverse_diagonal=self.diagnoses,
         )
-        self.fits[key] = replace(result, because=tuple(reasons))
+        self.fits[key] = replace(result, because=tuple(reasons), inverse_diagonal=None)
+        diagonals = result.inverse_diagonal
+        if isinstance(model, ClosedFormGP) and diagonals is not None and (states := model.posterior_states):
+            known = zip(states, diagonals, strict=True)
+            model.use_states(tuple(replace(state, inverse_diagonal=diagonal) for state, diagonal in known))
         self.memories[key] = after_refit(
             memory,
             n,
@@ -305,7 +312,7 @@ class WarmSurrogate(Surrogate):
                 innovations = KernelLikelihood(model).innovations()
         except NotPSDError:
             return ["the covariance matrix does not factor"]
-        newest = innovations[:, memory.seen :].abs()
+        newest = innovations[:, memory.n :].abs()  # since the last refit: some may have surprised it while it rested
         largest = float(newest.max()) if newest.numel() else 0.0  # one host synchronization
         if surprises := reasons_by_surprise(self.schedule, memory, len(dataset.Y), largest):
             return surprises

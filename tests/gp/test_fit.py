@@ -13,6 +13,7 @@ from gpytorch.mlls import ExactMarginalLogLikelihood, LeaveOneOutPseudoLikelihoo
 from gpu_gs.errors import FitError
 from gpu_gs.gp.fit import FitOptions, export_hyperparameters, fit, load_hyperparameters, pack, unpack
 from gpu_gs.gp.likelihood import MarginalLikelihood
+from gpu_gs.gp.posterior import build_states
 from tests.gp.models import data, make_model
 
 
@@ -313,3 +314,31 @@ def test_curvature_of_another_model_is_ignored():
     warm = export_hyperparameters(default_model(30, 4, 5))
     one, two = fit(model, warm=warm, curvature="AAAA"), fit(other, warm=warm)
     assert one == two
+
+
+@pytest.mark.parametrize("m", [1, 2])
+@pytest.mark.parametrize("cold", [False, True])
+def test_a_fit_tells_the_diagonal_of_the_inverse_that_it_formed(m, cold, monkeypatch, device):
+    before = make_model("matern52", 25, 3, m=m, device=device)
+    fit(before)
+    model = make_model("matern52", 30, 3, m=m, device=device)
+    inverted = []
+    inverse = torch.cholesky_inverse
+    monkeypatch.setattr(torch, "cholesky_inverse", lambda L, **kw: inverted.append(1) or inverse(L, **kw))
+    result = fit(
+        model,
+        warm=export_hyperparameters(before),
+        cold_seed=0 if cold else None,
+        record_inverse_diagonal=True,
+    )
+    assert len(inverted) <= result.evaluations
+    assert result.decision == ("cold" if cold else "warm")
+    for state, found in zip(build_states(model), result.inverse_diagonal, strict=True):
+        expected = torch.linalg.inv(state.L @ state.L.T).diagonal()
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_fit_without_a_closed_form_or_a_need_for_it_tells_no_diagonal():
+    assert fit(make_model("rbf", 12, 2)).inverse_diagonal is None
+    model = SingleTaskGP(*data(12, 2), covar_module=RQKernel(), outcome_transform=None)
+    assert fit(model, record_inverse_diagonal=True).inverse_diagonal is None

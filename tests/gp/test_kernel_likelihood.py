@@ -20,7 +20,9 @@ from gpytorch.kernels import (
 from gpytorch.likelihoods import GaussianLikelihood
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import GammaPrior, HalfCauchyPrior, LogNormalPrior, UniformPrior
+from linear_operator.utils.errors import NotPSDError
 
+from gpu_gs.gp import kernel_likelihood
 from gpu_gs.gp.fit import export_hyperparameters, fit
 from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
 from gpu_gs.gp.likelihood import MarginalLikelihood
@@ -163,6 +165,45 @@ def test_rows_do_not_depend_on_each_other_and_may_come_more_than_once():
         value, gradient = objective.value_and_grad(start[row : row + 1], torch.tensor([row]))
         torch.testing.assert_close(both[position], value[0], rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(gradients[position], gradient[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("memory_mb", [1024, 0])
+@pytest.mark.parametrize("name", MODELS)
+def test_several_starts_are_factored_together_and_each_is_as_if_alone(name, memory_mb, monkeypatch, device):
+    objective = moved(build(name, 12, 3, device=device), 0)
+    theta = objective.read()
+    starts = torch.cat([theta, theta + 0.1, theta - 0.1])
+    rows = torch.arange(objective.rows, device=device).repeat(3)
+    expected = [objective.value_and_grad(starts[i : i + 1], rows[i : i + 1]) for i in range(len(starts))]
+    factored = []
+    cholesky = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda K, **kw: factored.append(K.shape) or cholesky(K, **kw))
+    monkeypatch.setattr(kernel_likelihood, "MEMORY_MB", memory_mb)
+    value, gradient = objective.value_and_grad(starts, rows)
+    assert [shape[0] for shape in factored if len(shape) > 2 and shape[-1] == 12] == ([3] if memory_mb else [1, 1, 1])
+    torch.testing.assert_close(value, torch.cat([v for v, _ in expected]), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, torch.cat([g for _, g in expected]), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(objective.read(), theta, rtol=0, atol=0)  # the model is as it was
+
+
+def test_a_start_whose_kernel_does_not_evaluate_leaves_the_others_alone(monkeypatch):
+    objective = moved(build("rbf", 12, 3), 0)
+    theta = objective.read()
+    starts, rows = torch.cat([theta, theta + 0.1, theta - 0.1]), torch.zeros(3, dtype=torch.long)
+    expected, _ = objective.value_and_grad(starts, rows)
+    calls = []
+    prior = objective._prior
+
+    def fails_once():
+        calls.append(1)
+        if len(calls) == 2:
+            raise NotPSDError("a part of the kernel does not factor")
+        return prior()
+
+    monkeypatch.setattr(objective, "_prior", fails_once)
+    value, gradient = objective.value_and_grad(starts, rows)
+    assert float(value[1]) == -math.inf and not bool(gradient[1].any())
+    torch.testing.assert_close(value[[0, 2]], expected[[0, 2]], rtol=0, atol=0)
 
 
 def test_a_covariance_that_does_not_factor_has_value_minus_infinity_and_gradient_zero():

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from gpu_gs.gp import refit
-from gpu_gs.gp.refit import RefitMemory, after_refit, cold_is_due, reasons_by_surprise, reasons_to_refit
+from gpu_gs.gp.refit import (
+    RefitMemory,
+    after_refit,
+    cold_is_due,
+    kept_y_maps,
+    reasons_by_surprise,
+    reasons_to_refit,
+)
 
 MEMORY = RefitMemory(n=100, seen=104, kept=4, refits=7, cold_n=80, y_maps={"f": (2.0, 4.0)})
 SAME = {"f": (2.0, 4.0)}
@@ -42,11 +49,20 @@ def test_each_reason_to_refit_is_found_and_named(memory, n, maps, word):
 
 
 @pytest.mark.parametrize(("n", "asks"), [(60, 1), (200, 1), (250, 2), (1000, 5)])
-def test_a_refit_that_ran_out_of_iterations_goes_on_after_half_a_percent_of_new_data(n, asks):
-    memory = RefitMemory(n=n, seen=n, converged=False)
+def test_a_refit_is_followed_by_none_before_half_a_percent_of_new_data(n, asks):
+    memory = RefitMemory(n=n, seen=n, converged=False, at_bound=True, y_maps=SAME)
+    drifted = {"f": (2.0, 8.0)}
     for k in range(1, asks):
-        assert reasons_to_refit("adaptive", memory, n + k, {}) == []
-    assert reasons_to_refit("adaptive", memory, n + asks, {}) == ["the last refit ran out of iterations"]
+        assert reasons_to_refit("adaptive", memory, n + k, drifted) == []
+        assert reasons_by_surprise("adaptive", memory, n + k, 99.0) == []
+    assert len(reasons_to_refit("adaptive", memory, n + asks, drifted)) == 3
+    assert reasons_by_surprise("adaptive", memory, n + asks, 99.0)
+
+
+def test_lost_and_edited_data_do_not_wait():
+    memory = RefitMemory(n=1000, seen=1001, y_maps=SAME)
+    assert reasons_to_refit("adaptive", memory, 1000, SAME) == ["observations are gone"]
+    assert "scale" in reasons_to_refit("adaptive", memory, 1001, {"f": (2.0, 8.0)})[0]
 
 
 def test_several_reasons_are_all_named():
@@ -98,9 +114,9 @@ def test_every_1_is_always_where_there_is_new_data():
 
 
 def test_only_adaptive_minds_a_surprise():
-    assert "3.5" in reasons_by_surprise("adaptive", 3.5)[0]
-    assert reasons_by_surprise("adaptive", 2.9) == []
-    assert reasons_by_surprise(5, 30.0) == []
+    assert "3.5" in reasons_by_surprise("adaptive", MEMORY, 105, 3.5)[0]
+    assert reasons_by_surprise("adaptive", MEMORY, 105, 2.9) == []
+    assert reasons_by_surprise(5, MEMORY, 105, 30.0) == []
 
 
 def test_a_cold_refit_comes_with_each_growth_by_half():
@@ -121,3 +137,29 @@ def test_a_memory_survives_json_exactly_and_is_small():
     text = json.dumps(memory.to_json())
     assert RefitMemory.from_json(json.loads(text)) == memory
     assert len(text) < 250
+
+
+def test_the_y_map_of_the_last_refit_is_kept_where_there_is_no_reason_to_refit():
+    today = {"f": (2.5, 4.1)}
+    assert kept_y_maps("adaptive", [MEMORY], {"f": 105}, today) == SAME
+    assert kept_y_maps("always", [MEMORY], {"f": 105}, today) == {}
+    assert kept_y_maps("adaptive", [MEMORY], {"f": 110}, today) == {}  # growth
+    assert kept_y_maps("adaptive", [MEMORY], {"f": 105}, {"f": (2.5, 8.0)}) == {}  # drift
+    assert kept_y_maps("adaptive", [], {"f": 105}, today) == {}
+
+
+def test_the_y_maps_of_one_model_are_kept_all_or_none():
+    memory = replace(MEMORY, y_maps={"f": (2.0, 4.0), "g": (0.0, 1.0)})
+    today = {"f": (2.0, 4.0), "g": (0.1, 1.0)}
+    assert kept_y_maps("adaptive", [memory], {"f": 105, "g": 105}, today) == memory.y_maps
+    assert kept_y_maps("adaptive", [memory], {"f": 105, "g": 105}, {**today, "g": (0.1, 2.0)}) == {}
+    assert kept_y_maps("adaptive", [memory], {"f": 105, "g": 104}, today) == {}
+    assert kept_y_maps("adaptive", [memory], {"f": 105}, {"f": (2.0, 4.0)}) == {}  # no data of g
+
+
+def test_two_models_that_do_not_agree_on_an_outcome_s_y_map_keep_none():
+    other = replace(MEMORY, y_maps={"f": (2.1, 4.0)})
+    g = replace(MEMORY, y_maps={"g": (0.0, 1.0)})
+    counts, today = {"f": 105, "g": 105}, {"f": (2.0, 4.0), "g": (0.1, 1.0)}
+    assert kept_y_maps("adaptive", [MEMORY, other, g], counts, today) == g.y_maps
+    assert kept_y_maps("adaptive", [MEMORY, MEMORY, g], counts, today) == {**SAME, **g.y_maps}

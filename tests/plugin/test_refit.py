@@ -256,7 +256,7 @@ def test_a_fresh_process_makes_the_same_decisions_and_proposes_the_same(tmp_path
 
 
 def test_an_unfinished_fit_goes_on_after_new_data_also_after_a_reload(tmp_path, soon, monkeypatch):
-    monkeypatch.setattr(refit, "UNFINISHED_GROWTH", 0.15)  # of 13 observations: the second new one
+    monkeypatch.setattr(refit, "REST", 0.15)  # of 13 observations: the second new one
     monkeypatch.setattr(refit, "LONGEST_STAY", 100)
     fit = {"refit": "adaptive", "warm_iterations": 1}
     client = make_client(GPUGenerationStrategy.from_config("fast", seed=2, fit=fit, **QUICK))
@@ -356,6 +356,25 @@ def test_diagnostics_of_kept_hyperparameters_are_kept_up_and_right():
     torch.testing.assert_close(state.inverse_diagonal, expected, rtol=1e-6, atol=1e-7)
     recorded = timings(client)["leave_one_out"].iloc[-1]["f"]
     assert recorded["loo_rmse"] == pytest.approx(float((state.alpha / expected).square().mean().sqrt()), rel=1e-6)
+
+
+def test_diagnostics_after_a_refit_take_the_inverse_that_it_formed(monkeypatch):
+    client = with_diagnostics("always")
+    advance(client, 8)
+    inverted = []
+    inverse = torch.cholesky_inverse
+
+    def spy(L, **kwargs):
+        inverted.append(L.shape[-1])
+        return inverse(L, **kwargs)
+
+    monkeypatch.setattr(torch, "cholesky_inverse", spy)
+    advance(client, 1)
+    assert decisions(client)[-1] == "warm"
+    assert inverted == [8] * int(timings(client)["fit_evaluations"].iloc[-1])
+    (state,) = generator_of(client).surrogate.model.posterior_states
+    expected = torch.linalg.inv(state.L @ state.L.T).diagonal()
+    torch.testing.assert_close(state.inverse_diagonal, expected, rtol=1e-6, atol=1e-7)
 
 
 # ------------------------------------------------------------------------------------------ the surrogate alone
