@@ -444,7 +444,7 @@ def test_out_of_memory_halves_the_memory_once_and_then_moves_to_the_cpu():
     assert (third.decision.device, third.memory_mb) == ("cpu", 512)
     assert third.decision.reasons == (
         "before",
-        "out of memory on cuda:0: tried again with half the memory for scoring points",
+        "out of memory on cuda:0: tried again with half the memory for a batch",
         "out of memory on cuda:0: this ask ran on the CPU",
     )
     assert third.after(error) is None

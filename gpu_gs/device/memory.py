@@ -1,4 +1,4 @@
-"""Out of memory on a GPU: half the memory for scoring points, then the CPU."""
+"""Out of memory on a GPU: half the memory for batches (points scored, evaluations of a fit), then the CPU."""
 
 import re
 from collections.abc import Callable
@@ -62,7 +62,7 @@ class FallbackMemory:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
         if self.halved_from is None and self.memory_mb > 1:
-            reason = f"out of memory on {device}: tried again with half the memory for scoring points"
+            reason = f"out of memory on {device}: tried again with half the memory for a batch"
             return replace(
                 self, decision=self._because(reason), memory_mb=self.memory_mb // 2, halved_from=self.memory_mb
             )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gpu_gs.errors import FitError
 from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
-from gpu_gs.gp.likelihood import MarginalLikelihood
+from gpu_gs.gp.likelihood import MEMORY_MB, MarginalLikelihood
 from gpu_gs.gp.parts import reasons_against
 from gpu_gs.minimize import minimize, projected_gradient_norm
 from gpu_gs.transfer import looking_is_cheap, on_host, read, to_device
@@ -194,6 +194,7 @@ def fit(
     cold_seed: int | None = None,
     curvature: str = "",
     record_inverse_diagonal: bool = False,
+    memory_mb: int = MEMORY_MB,
 ) -> FitResult:
     """Fits a GP in place and leaves it in evaluation mode.
 
@@ -206,6 +207,7 @@ def fit(
         curvature: That of the fit which ended at ``warm``, as its result told it.
         cold_seed: Seed of the random starts of a cold attempt; None: no such attempt. BoTorch's fit has none.
         record_inverse_diagonal: Whether the result has ``inverse_diagonal``, for leave-one-out predictions.
+        memory_mb: Memory for evaluations in one batch, in MiB.
 
     Raises:
         FitError: Every attempt failed; the message lists each with its reason.
@@ -234,10 +236,10 @@ def fit(
             return FitResult(decision, method, -1, float("nan"), float("nan"), (*failures, *against), start=usable[0])
         objective: Objective
         if method == "closed_form":
-            objective = MarginalLikelihood(model)
+            objective = MarginalLikelihood(model, memory_mb)
             objective.records_inverse_diagonals = record_inverse_diagonal
         else:
-            objective = KernelLikelihood(model, logarithms=decision != "default")
+            objective = KernelLikelihood(model, decision != "default", memory_mb)
         starts = []
         for name in usable:
             load_hyperparameters(model, named[name])

@@ -63,10 +63,12 @@ class KernelLikelihood:
     Args:
         model: A model without ``reasons_against_kernel_likelihood``.
         logarithms: Whether theta holds logarithms where it can.
+        memory_mb: See ``MarginalLikelihood``.
     """
 
-    def __init__(self, model: Any, logarithms: bool = True) -> None:
+    def __init__(self, model: Any, logarithms: bool = True, memory_mb: int = MEMORY_MB) -> None:
         self.model = model
+        self.memory_mb = memory_mb
         model.train()
         self.n: int = model.train_inputs[0].shape[-2]
         self.batch: int = model.train_targets.shape[:-1].numel()
@@ -147,7 +149,7 @@ class KernelLikelihood:
             if turn == len(turns):
                 turns.append([])
             turns[turn].append(position)
-        fitting = max(1, (MEMORY_MB << 20) // (MATRICES * self.batch * self.n**2 * theta.element_size()))
+        fitting = max(1, (self.memory_mb << 20) // (MATRICES * self.batch * self.n**2 * theta.element_size()))
         for first in range(0, len(turns), fitting):
             together = turns[first : first + fitting]
             thetas = self.read().repeat(len(together), 1, 1)  # shape: (turns, rows, p)

@@ -28,7 +28,7 @@ BUFFERS = 4
 """n x n matrices of one evaluation that are alive at a time: k, w, one for K and then its inverse, one for L."""
 
 MEMORY_MB = 1024
-"""Memory for evaluations in one batch, in MiB; those that do not fit are done one batch after the other."""
+"""Memory for evaluations in one batch, in MiB, unless somebody knows better."""
 
 
 class MarginalLikelihood:
@@ -36,10 +36,12 @@ class MarginalLikelihood:
 
     Args:
         model: A model without ``reasons_against``.
+        memory_mb: Memory for evaluations in one batch, in MiB; those that do not fit are done one batch after the other.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, memory_mb: int = MEMORY_MB) -> None:
         self.model = model
+        self.memory_mb = memory_mb
         self.parts: Parts = take_apart(model)
         self.blocks: list[Block] = blocks(model, self.parts)
         X = self.parts.X
@@ -126,7 +128,7 @@ class MarginalLikelihood:
         Returns:
             Values (a), -inf where the covariance does not factor, and gradients (a x p), 0 there.
         """
-        fitting = max(1, (MEMORY_MB << 20) // (BUFFERS * self.n**2 * theta.element_size()))
+        fitting = max(1, (self.memory_mb << 20) // (BUFFERS * self.n**2 * theta.element_size()))
         batches = zip(torch.split(theta, fitting), torch.split(rows, fitting), strict=True)
         values, gradients = zip(*(self._evaluate(*batch) for batch in batches), strict=True)
         return (values[0], gradients[0]) if len(values) == 1 else (torch.cat(values), torch.cat(gradients))

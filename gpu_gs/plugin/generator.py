@@ -25,6 +25,7 @@ from botorch.utils.datasets import SupervisedDataset
 
 from gpu_gs.config import Every, FitConfig
 from gpu_gs.gp.fit import FitOptions
+from gpu_gs.gp.likelihood import MEMORY_MB
 from gpu_gs.gp.refit import RefitMemory, Schedule, YMaps, kept_y_maps
 from gpu_gs.plugin.acquisition import BatchedAcquisition
 from gpu_gs.plugin.ask import current
@@ -164,6 +165,9 @@ class WarmBoTorchGenerator(BoTorchGenerator):
             self._surrogate.seed = derive_seed(self.settings.seed, self.ask_index, 0, 0)
             self._surrogate.y_maps = self.y_maps
             self._surrogate.diagnoses = self.settings.diagnostics != "off"
+            ask, whole = current(), self.settings.acquisition.memory_mb
+            halved = ask is not None and ask.memory_mb is not None and ask.memory_mb < whole
+            self._surrogate.fit_memory_mb = MEMORY_MB // 2 if halved else MEMORY_MB
         try:
             super().fit(
                 datasets=datasets,

@@ -118,7 +118,7 @@ class GPUGenerationNode(GenerationNode):
     ) -> GeneratorRun | None:
         """See ``GenerationNode.gen``.
 
-        Out of memory on CUDA halves the memory for scoring points, then moves the ask to the CPU, each with a
+        Out of memory on CUDA halves the memory for batches, then moves the ask to the CPU, each with a
         ``FallbackWarning``; nothing is lost, since everything an ask needs is on the experiment and in the last
         generator run.
         """

@@ -51,6 +51,7 @@ from gpu_gs.gp.fit import (
     load_hyperparameters,
 )
 from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
+from gpu_gs.gp.likelihood import MEMORY_MB
 from gpu_gs.gp.loo import leave_one_out, leave_one_out_of, with_inverse_diagonal
 from gpu_gs.gp.model import ClosedFormGP
 from gpu_gs.gp.parts import reasons_against
@@ -153,6 +154,7 @@ class WarmSurrogate(Surrogate):
         fits: The outcome of the last fit of each submodel, by ``model_key``.
         memories: What the next ask should know if the last fit was an ask's, by ``model_key``.
         diagnoses: Whether ``diagnostics`` will be asked for: a fit then keeps what they need of its last inverse.
+        fit_memory_mb: Memory for a fit's evaluations in one batch, in MiB.
         partitions: The cells above the last Pareto front: a new observation that is dominated leaves them as they are.
     """
 
@@ -185,6 +187,7 @@ class WarmSurrogate(Surrogate):
         self._asked_states = StateCache()
         self.partitions = PartitionCache()
         self.diagnoses = False
+        self.fit_memory_mb = MEMORY_MB
 
     def _serialize_attributes_as_kwargs(self) -> dict[str, Any]:
         return {
@@ -271,6 +274,7 @@ class WarmSurrogate(Surrogate):
             cold_seed=self.seed if cold else None,
             curvature="" if memory is None else memory.curvature,
             record_inverse_diagonal=self.diagnoses,
+            memory_mb=self.fit_memory_mb,
         )
         self.fits[key] = replace(result, because=tuple(reasons), inverse_diagonal=None)
         diagonals = result.inverse_diagonal

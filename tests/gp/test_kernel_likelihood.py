@@ -22,7 +22,6 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import GammaPrior, HalfCauchyPrior, LogNormalPrior, UniformPrior
 from linear_operator.utils.errors import NotPSDError
 
-from gpu_gs.gp import kernel_likelihood
 from gpu_gs.gp.fit import export_hyperparameters, fit
 from gpu_gs.gp.kernel_likelihood import KernelLikelihood, reasons_against_kernel_likelihood
 from gpu_gs.gp.likelihood import MarginalLikelihood
@@ -178,7 +177,7 @@ def test_several_starts_are_factored_together_and_each_is_as_if_alone(name, memo
     factored = []
     cholesky = torch.linalg.cholesky_ex
     monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda K, **kw: factored.append(K.shape) or cholesky(K, **kw))
-    monkeypatch.setattr(kernel_likelihood, "MEMORY_MB", memory_mb)
+    objective.memory_mb = memory_mb
     value, gradient = objective.value_and_grad(starts, rows)
     assert [shape[0] for shape in factored if len(shape) > 2 and shape[-1] == 12] == ([3] if memory_mb else [1, 1, 1])
     torch.testing.assert_close(value, torch.cat([v for v, _ in expected]), rtol=1e-12, atol=1e-12)

@@ -9,7 +9,6 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gpu_gs.gp import likelihood as likelihood_module
 from gpu_gs.gp.likelihood import MarginalLikelihood
 from gpu_gs.gp.parts import reasons_against
 from tests.gp.models import KINDS, make_model
@@ -192,7 +191,7 @@ def test_evaluations_that_do_not_fit_into_the_memory_are_done_in_turn(monkeypatc
     batches = []
     evaluate = objective._evaluate
     monkeypatch.setattr(objective, "_evaluate", lambda theta, rows: batches.append(len(rows)) or evaluate(theta, rows))
-    monkeypatch.setattr(likelihood_module, "MEMORY_MB", 0)
+    objective.memory_mb = 0
     found = objective.value_and_grad(theta[rows], rows)
     assert batches == [1, 1, 1, 1]
     for one, other in zip(found, expected, strict=True):

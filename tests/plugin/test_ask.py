@@ -279,7 +279,7 @@ def test_out_of_memory_on_the_device_moves_the_ask_to_the_cpu(monkeypatch):
         warnings.simplefilter("always")
         asked = advance(client, 1)
     assert [str(w.message) for w in caught if w.category is FallbackWarning] == [
-        "out of memory on cuda: tried again with half the memory for scoring points",
+        "out of memory on cuda: tried again with half the memory for a batch",
         "out of memory on cuda: this ask ran on the CPU",
     ]
     assert largest_difference(asked, expected[6:]) < 1e-6

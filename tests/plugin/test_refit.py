@@ -19,10 +19,13 @@ from botorch.utils.datasets import SupervisedDataset
 
 from gpu_gs import GPUGenerationStrategy, load_client, timings
 from gpu_gs.config import StrategyConfig
+from gpu_gs.device import DevicePolicy, decide
 from gpu_gs.gp import posterior, refit
+from gpu_gs.gp.likelihood import MEMORY_MB
 from gpu_gs.gp.model import ClosedFormGP
 from gpu_gs.gp.posterior import build_states
 from gpu_gs.plugin import surrogate as surrogate_module
+from gpu_gs.plugin.ask import Ask, in_progress
 from gpu_gs.plugin.generator import STATE_VERSION, WarmBoTorchGenerator, fit_options
 from gpu_gs.plugin.surrogate import WarmSurrogate
 from tests.plugin.helpers import QUICK, advance, largest_difference, make_client, wave
@@ -375,6 +378,23 @@ def test_diagnostics_after_a_refit_take_the_inverse_that_it_formed(monkeypatch):
     (state,) = generator_of(client).surrogate.model.posterior_states
     expected = torch.linalg.inv(state.L @ state.L.T).diagonal()
     torch.testing.assert_close(state.inverse_diagonal, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_half_the_memory_for_batches_is_half_that_of_a_fit_too(monkeypatch):
+    client = with_refit("always")
+    advance(client, 7)
+    generator = generator_of(client)
+    given = []
+    fit = surrogate_module.fit
+    monkeypatch.setattr(surrogate_module, "fit", lambda *a, **kw: given.append(kw["memory_mb"]) or fit(*a, **kw))
+    decision = decide(DevicePolicy(device="cpu"), n=7, d=2, num_outputs=1)
+    whole = generator.settings.acquisition.memory_mb
+    for memory_mb in (whole, whole // 2):
+        generator.surrogate._last_datasets = {}
+        generator.asked = {**generator.asked, "refits": {}}
+        with in_progress(Ask(decision=decision, memory_mb=memory_mb)):
+            generator.fit(generator.surrogate.training_data, DIGEST)
+    assert given == [MEMORY_MB, MEMORY_MB // 2]
 
 
 # ------------------------------------------------------------------------------------------ the surrogate alone
