@@ -118,7 +118,7 @@ class EmulatedCuda(TorchDispatchMode):
 
     Attributes:
         waits: Where the host has waited, in order, but for the borders of timed stages.
-        borders: How often ``torch.cuda.synchronize`` was called, as telemetry does at the borders of stages.
+        borders: How often ``torch.cuda.synchronize`` was called, as exact stage times do at the borders of stages.
     """
 
     def __init__(self) -> None:

@@ -175,8 +175,8 @@ class KernelLikelihood:
                 continue
         if not found:
             return values, gradients
-        stacked = [torch.stack([prior[part].detach() for _, _, prior in found]) for part in range(3)]
-        log_density, G, a, failed = _density(*stacked, self.model.train_targets)
+        Ks, noises, means = (torch.stack([prior[part].detach() for _, _, prior in found]) for part in range(3))
+        log_density, G, a, failed = _density(Ks, noises, means, self.model.train_targets)
         for i, (turn, parameters, (K, noise, mean, log_prior)) in enumerate(found):
             pairs = [
                 (K, -0.5 * G[i]),

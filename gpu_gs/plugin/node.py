@@ -33,7 +33,7 @@ from gpu_gs.errors import FallbackWarning
 from gpu_gs.plugin.ask import Ask, current, in_progress
 from gpu_gs.plugin.generator import WarmBoTorchGenerator
 from gpu_gs.plugin.settings import EngineSettings
-from gpu_gs.plugin.timings import METADATA_KEY, record_of
+from gpu_gs.plugin.timings import METADATA_KEY, record_of, waiting_at_borders
 from gpu_gs.rng import derive_seed, guest, isolated
 from gpu_gs.telemetry import DEVICE_PREFIX, Spans, collect, stage
 
@@ -159,7 +159,7 @@ class GPUGenerationNode(GenerationNode):
         ask = Ask(decision=decision, index=self._ask_index(), memory_mb=attempt.memory_mb)
         ask.because([f"{DEVICE_PREFIX} {reason}" for reason in decision.reasons])
         started = time.perf_counter()
-        with guest(), applied(decision), collect(_synchronize(decision)) as spans, in_progress(ask):
+        with guest(), applied(decision), collect(waiting_at_borders(decision.device)) as spans, in_progress(ask):
             run = super().gen(experiment=experiment, **kwargs)
         if run is not None:
             self._finish(run, ask, spans, time.perf_counter() - started)
@@ -300,11 +300,3 @@ def _has_default_fallback(node: GenerationNode) -> bool:
     return set(node.fallback_specs) == {GenerationStrategyRepeatedPoints} and all(
         spec.generator_key == "Fallback_Sobol" for spec in node.fallback_specs.values()
     )
-
-
-def _synchronize(decision: Decision) -> Any:
-    if not decision.device.startswith("cuda"):
-        return None
-    import torch
-
-    return lambda: torch.cuda.synchronize(decision.device)

@@ -1,5 +1,7 @@
 """Stage times: kept with each trial's generator run, read back as a table."""
 
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -41,6 +43,19 @@ FACTS = (
     "leave_one_out",
     "acquisition",
 )
+
+EXACT = "GPU_GS_STAGE_TIMES"
+"""The environment variable that, set to ``exact``, charges each stage for the work that it gave to a GPU: asks then wait for
+the GPU at every border of a stage. Else a stage takes the time of the host, waits for what earlier stages queued included."""
+
+
+def waiting_at_borders(device: str) -> Callable[[], None] | None:
+    """What an ask on this device calls at the borders of its stages, if anything."""
+    if device == "cpu" or os.environ.get(EXACT, "") != "exact":
+        return None
+    import torch
+
+    return lambda: torch.cuda.synchronize(device)
 
 
 def record_of(ask: Ask, spans: Spans, seconds: float, node: str) -> dict[str, Any]:

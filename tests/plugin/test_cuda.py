@@ -12,7 +12,7 @@ from tests.plugin.helpers import advance, attach_waves, largest_difference, make
 torch = pytest.importorskip("torch")
 
 HANDFUL = 12
-"""Host synchronizations of an ask, at the most; without those at the borders of stages, by which time is taken."""
+"""Host synchronizations of an ask, at the most."""
 
 LOOKS = {"kept": 3, "warm": 5}
 """Of those, the looks of minimizers whether they are done, at the most: 3 in 72 iterations, 2 in 30."""
@@ -31,10 +31,11 @@ MOVES = {30: "here,here,there,there,here", 60: "here,there,here"}
 
 @pytest.fixture(scope="module")
 def runs():
-    """Asks of four runs in one process: on an emulated GPU after 30 and 60 trials, and those of ``MOVES``."""
+    """Asks of five runs in one process: on an emulated GPU after 30 and 60 trials, those of ``MOVES``, an exactly timed one."""
     if not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch has no devices written in Python")
     wanted = [f"{rows}:there,there,there" for rows in (30, 60)] + [f"{rows}:{places}" for rows, places in MOVES.items()]
+    wanted.append("30:there:exact")
     return json.loads(last_line_of("-m", "tests.plugin.emulated_asks", *wanted))
 
 
@@ -57,10 +58,18 @@ def test_an_emulated_ask_waits_for_the_gpu_a_handful_of_times(emulated, place):
     ask = emulated[place]
     decision, waits = ask["fit_decision"], ask["waits"]
     looks = sum(count for line, count in waits.items() if "minimize.py" in line)
+    assert ask["borders"] == 0
     lines = "\n".join(f"{count} {line}" for line, count in waits.items())
     assert 0 < sum(waits.values()) <= HANDFUL, lines
     assert looks <= LOOKS[decision], lines
     assert sum(waits.values()) - looks <= ELSEWHERE[decision], lines
+
+
+def test_exact_stage_times_wait_at_borders_and_ask_for_the_same(runs):
+    (exact,) = runs[4]
+    assert exact["borders"] > 10
+    assert exact["waits"] == runs[0][0]["waits"]
+    assert exact["parameters"] == runs[0][0]["parameters"]
 
 
 def test_the_emulated_gpu_asks_for_what_the_cpu_asks_for(emulated):
@@ -72,7 +81,7 @@ def test_the_emulated_gpu_asks_for_what_the_cpu_asks_for(emulated):
 
 def test_a_run_goes_on_where_its_asks_move_from_device_to_device(runs):
     """As under ``auto``, from the size on at which a GPU is quicker; proposals stay those of the CPU."""
-    for (rows, places), asks in zip(MOVES.items(), runs[2:], strict=True):
+    for (rows, places), asks in zip(MOVES.items(), runs[2:4], strict=True):
         assert ["cpu" if ask["device"] == "cpu" else "there" for ask in asks] == [
             "cpu" if place == "here" else "there" for place in places.split(",")
         ]
@@ -87,7 +96,7 @@ def test_a_run_goes_on_where_its_asks_move_from_device_to_device(runs):
 def synchronizations_of_an_ask(rows: int) -> int:
     """How often the host waits for the GPU during one warm ask after ``rows`` trials.
 
-    torch counts what waits by the way (reading a number, indexing by a mask), not the timer's ``synchronize``.
+    torch counts what waits by the way: reading a number, indexing by a mask.
     """
     client = make_client(GPUGenerationStrategy.from_config("fast", seed=0, device="cuda"))
     attach_waves(client, rows)

@@ -388,12 +388,12 @@ def test_half_the_memory_for_batches_is_half_that_of_a_fit_too(monkeypatch):
     fit = surrogate_module.fit
     monkeypatch.setattr(surrogate_module, "fit", lambda *a, **kw: given.append(kw["memory_mb"]) or fit(*a, **kw))
     decision = decide(DevicePolicy(device="cpu"), n=7, d=2, num_outputs=1)
-    whole = generator.settings.acquisition.memory_mb
+    data, whole = generator.surrogate.training_data, generator.settings.acquisition.memory_mb
     for memory_mb in (whole, whole // 2):
-        generator.surrogate._last_datasets = {}
+        generator.surrogate._last_datasets, generator.surrogate._submodels = {}, {}
         generator.asked = {**generator.asked, "refits": {}}
         with in_progress(Ask(decision=decision, memory_mb=memory_mb)):
-            generator.fit(generator.surrogate.training_data, DIGEST)
+            generator.fit(data, DIGEST)
     assert given == [MEMORY_MB, MEMORY_MB // 2]
 
 
