@@ -14,7 +14,7 @@ from gpu_gs.errors import FitError
 from gpu_gs.gp.fit import FitOptions, export_hyperparameters, fit, load_hyperparameters, pack, unpack
 from gpu_gs.gp.likelihood import MarginalLikelihood
 from gpu_gs.gp.posterior import build_states
-from tests.gp.models import data, make_model
+from tests.gp.models import KINDS, data, make_model
 
 
 def default_model(n, d, seed, m=1):
@@ -42,6 +42,17 @@ def test_cold_fit_reaches_the_objective_of_botorchs_fit(n_d_seed):
     assert (result.decision, result.method) == ("default", "closed_form")
     assert float(objective(ours)) >= float(objective(theirs)) - 1e-3 / n
     assert result.value == pytest.approx(float(objective(ours)), abs=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"known_noise": True}, {"scaled": True}, {"normalize": True}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_fits_of_all_kinds_reach_the_objective_of_botorchs(kind, options):
+    n = 30
+    ours, theirs = (make_model(kind, n, 3, seed=11, **options) for _ in range(2))
+    result = fit(ours)
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(theirs.likelihood, theirs))
+    assert (result.decision, result.method) == ("default", "closed_form")
+    assert float(objective(ours)) >= float(objective(theirs)) - 1e-3 / n
 
 
 def test_fit_of_several_outputs_reaches_that_of_each_alone():

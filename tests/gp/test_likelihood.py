@@ -63,9 +63,17 @@ CASES = {
 }
 
 
+def sizes(count, seed):
+    """Random numbers of observations and parameters, after the smallest and a larger one. (n, d, seed) each"""
+    generator = torch.Generator().manual_seed(seed)
+    n = torch.randint(2, 70, (count,), generator=generator).tolist()
+    d = torch.randint(1, 13, (count,), generator=generator).tolist()
+    return [(2, 1, 0), (60, 9, 2), *zip(n, d, range(3, 3 + count), strict=True)]
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n_d_seed", [(7, 1, 0), (25, 4, 1), (60, 9, 2)], ids=str)
+@pytest.mark.parametrize("n_d_seed", sizes(4, seed=0), ids=str)
 def test_value_and_gradient_equal_gpytorch(kind, case, n_d_seed, device):
     n, d, seed = n_d_seed
     model = make_model(kind, n, d, seed=seed, device=device, **CASES[case])
@@ -109,7 +117,7 @@ def dense_log_posterior(kind, likelihood, theta):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n_d_seed", [(8, 2, 3), (50, 7, 4)], ids=str)
+@pytest.mark.parametrize("n_d_seed", sizes(3, seed=1)[1:], ids=str)
 def test_value_and_gradient_equal_dense_algebra(kind, n_d_seed):
     n, d, seed = n_d_seed
     likelihood = MarginalLikelihood(make_model(kind, n, d, scaled=True, seed=seed))

@@ -17,8 +17,12 @@ from botorch.sampling import SobolQMCNormalSampler
 from botorch.test_functions import Ackley, Branin, Hartmann, Levy, Rosenbrock
 
 from gpu_gs import maximize_acquisition
+from gpu_gs.acquisition.logei import LogEI
 from gpu_gs.acquisition.recognize import reasons_against_closed_form
 from gpu_gs.gp.fit import fit
+from gpu_gs.gp.posterior import state_from_model
+from gpu_gs.optimize.candidates import optimize_acquisition
+from gpu_gs.plugin.closed_form import ClosedFormFunction
 from tests.gp.models import make_model
 
 PROBLEMS = {
@@ -114,6 +118,39 @@ def test_the_optimum_of_a_noisy_function_with_pending_points_is_at_least_as_good
     _, theirs = optimize_acqf(acqf, unit_box(d), q=1, **more)
     _, ours = maximize_acquisition(acqf, unit_box(d), starts=starts, iterations=200)
     assert float(ours) >= float(theirs) - 1e-3 * max(1.0, abs(float(theirs)))
+
+
+def in_closed_form(form, model):
+    """Our own functions that no class of BoTorch stands for."""
+    X, generator = model.train_inputs[0], torch.Generator().manual_seed(5)
+    state = state_from_model(model)
+    pending = torch.rand(2, X.shape[-1], generator=generator, dtype=torch.double)
+    if form == "LogEI averaged over pending values":
+        function = LogEI(state, model.train_targets.max())
+        e = torch.randn(2, *function.sample_shape, generator=generator, dtype=torch.double)
+        return function.given(pending, e)
+    drawn, f = state.draw(pending if "pending" in form else X[:0], 32, generator)
+    return LogEI(drawn, f.amax(0))
+
+
+@pytest.mark.parametrize("name", ["branin", "hartmann", "levy", "ackley"])
+@pytest.mark.parametrize("form", ["LogNEI", "LogNEI with pending points", "LogEI averaged over pending values"])
+def test_optima_of_averaged_closed_forms_are_at_least_as_good_as_botorchs_from_the_same_starts(name, form):
+    model = fitted(name)
+    function, (lower, upper) = in_closed_form(form, model), unit_box(PROBLEMS[name][1])
+    starts = same_starts(len(lower), model)
+    _, theirs = optimize_acqf(
+        ClosedFormFunction(model, function, None, lambda pending: function),
+        torch.stack([lower, upper]),
+        q=1,
+        num_restarts=len(starts),
+        batch_initial_conditions=starts.unsqueeze(1),
+        options={"maxiter": 200},
+    )
+    one, again = (optimize_acquisition(function, lower, upper, starts=starts, iterations=200) for _ in range(2))
+    assert one.value >= float(theirs) - 1e-3 * max(1.0, abs(float(theirs)))
+    assert float(function.value(one.x.unsqueeze(0))) == pytest.approx(one.value, rel=1e-9)
+    assert torch.equal(one.x, again.x) and one.value == again.value
 
 
 @pytest.mark.parametrize(
