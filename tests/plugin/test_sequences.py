@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from gpu_gs import GPUGenerationStrategy, timings
-from gpu_gs.acquisition.pool import Pool
+from gpu_gs.acquisition.pool import JointPool, Pool
 from gpu_gs.plugin import acquisition as acquisition_module
 from gpu_gs.plugin import sequence
 from tests.kinds.helpers import MODEL_FIRST, attach, client_for, outcomes
@@ -25,16 +25,16 @@ def points(trials):
 
 
 @contextmanager
-def counted_pools(monkeypatch):
+def counted_pools(monkeypatch, kind=Pool):
     made = []
-    real = Pool.of.__func__
+    real = kind.of.__func__
 
     def of(cls, *args, **kwargs):
         made.append(1)
         return real(cls, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pool, "of", classmethod(of))
+        patch.setattr(kind, "of", classmethod(of))
         yield made
 
 
@@ -92,6 +92,16 @@ def test_so_are_those_of_several_outcomes(objective, constraints, monkeypatch):
     with without_cache(monkeypatch):
         for asked in cached:
             assert points(clients[1].get_next_trials(max_trials=1)) == [asked]
+
+
+@pytest.mark.parametrize(("objective", "constraints"), [("-f", ["g <= 0.8"]), ("-f, -g", None)])
+def test_candidates_of_several_outcomes_share_one_fit_and_one_scoring(objective, constraints, monkeypatch):
+    client = client_for(objective=objective, outcome_constraints=constraints, **MODEL_FIRST)
+    attach(client, [{"x": 0.1 + 0.13 * k, "y": (0.4 + 0.37 * k) % 1} for k in range(6)], outcomes("f", "g"))
+    with counted_pools(monkeypatch, JointPool) as made:
+        client.get_next_trials(max_trials=4)
+    assert len(made) == 1
+    assert timings(client)["fit_decision"].dropna().tolist() == ["default", *["unchanged"] * 3]
 
 
 def test_a_cached_run_of_candidates_goes_on_alike_in_a_copy_and_in_another_process():
