@@ -137,7 +137,7 @@ def _machine() -> dict[str, str]:
 @functools.cache
 def _versions() -> dict[str, str]:
     found = {"format": str(FORMAT), "python": platform.python_version()}
-    for package in ("gpu-gs", "torch"):
+    for package in ("gpu-gs", "torch", "ax-platform", "botorch", "gpytorch", "linear-operator"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -52,6 +52,11 @@ class FallbackMemory:
     halved_from: int | None = None
     threads_on_cpu: Callable[[], int] | None = None
 
+    @property
+    def halved(self) -> bool:
+        """Whether this attempt, on the GPU, has half the memory."""
+        return self.halved_from is not None and self.decision.device != "cpu"
+
     def after(self, error: BaseException) -> "FallbackMemory | None":
         """The next attempt; None if the error is another one or nothing is left to try. Frees torch's cache."""
         device = self.decision.device

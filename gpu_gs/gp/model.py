@@ -61,6 +61,10 @@ class ClosedFormGP(SingleTaskGP):
         """The states, if there was a use for them."""
         return self._states
 
+    def free_states(self) -> None:
+        """Frees the states' n x n matrices; they are built again when next asked for."""
+        self._states = None
+
     def use_states(self, states: tuple[PosteriorState, ...]) -> None:
         """Takes states that somebody has built already for this model's data and hyperparameters."""
         self.eval()

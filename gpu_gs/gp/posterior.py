@@ -4,7 +4,7 @@ Notation: x the query (raw inputs), z = affine(x) / lengthscale, k = s k(z, Z), 
 alpha = K^-1 (y - c), v = L^-1 k^T. Mean: c + k alpha. Variance: s - v^T v. Where the latent values f at the inputs are
 drawn jointly, alpha has a column for each of S draws, and so has the mean.
 
-L does not depend on y: where y moves as a whole (Ax standardizes it anew on each ask), only alpha is solved again.
+L does not depend on y: where y moves (Ax winsorizes it anew on each ask), only alpha is solved again.
 """
 
 from collections.abc import Sequence
@@ -112,7 +112,7 @@ class PosteriorState:
             y=y,
             noise=torch.cat([self.noise, noise]),
             L=factor.L,
-            alpha=_solved(factor.L, y - self.c),
+            alpha=_solved(factor.L, (y - self.c).unsqueeze(-1)).squeeze(-1),
             inverse_diagonal=factor.inverse_diagonal,
         )
 
@@ -183,7 +183,7 @@ class PosteriorState:
         e = normal(len(Z))
         f0 = self.c + L0 @ e
         y0 = f0[:n] + self.noise[order].sqrt().unsqueeze(-1) * normal(n)
-        correction = torch.cholesky_solve(self.y.unsqueeze(-1) - y0[back], self.L)[order]  # shape: (n, S)
+        correction = _solved(self.L, self.y.unsqueeze(-1) - y0[back])[order]  # shape: (n, S)
         alpha = torch.linalg.solve_triangular(L0.T, e, upper=True)
         alpha[:n] += correction
         f = f0 + K0[:, :n] @ correction
@@ -204,18 +204,18 @@ def _square(n: int, like: Tensor) -> Tensor:
 
 
 def _solved(L: Tensor, r: Tensor) -> Tensor:
-    """(L L^T)^-1 r; ``cholesky_solve`` would copy an L that lies in rows. shape: (n, n), (n,) -> (n,)"""
-    e = torch.linalg.solve_triangular(L, r.unsqueeze(-1), upper=False)
-    return torch.linalg.solve_triangular(L.mT, e, upper=True).squeeze(-1)
+    """(L L^T)^-1 r; ``cholesky_solve`` would copy an L that lies in rows. shape: (n, n), (n, S) -> (n, S)"""
+    return torch.linalg.solve_triangular(L.mT, torch.linalg.solve_triangular(L, r, upper=False), upper=True)
 
 
 def _factor(K: Tensor, s: Tensor) -> Tensor:
-    """The Cholesky factor of K with the smallest of ``JITTERS`` that allows one."""
+    """The Cholesky factor of K with the smallest of ``JITTERS`` that allows one; K is the same before and after."""
+    diagonal = K.diagonal().clone()
     for jitter in JITTERS:
-        shifted = K.clone()
-        shifted.diagonal().add_(jitter * s)
-        L, info = torch.linalg.cholesky_ex(shifted)
+        K.diagonal().copy_(diagonal + jitter * s)
+        L, info = torch.linalg.cholesky_ex(K)
         if int(info) == 0:
+            K.diagonal().copy_(diagonal)
             return L
     raise NotPSDError(f"a covariance of {len(K)} points does not factor with jitter {JITTERS[-1]:g}")
 
@@ -266,7 +266,7 @@ def build_states(model: Any, earlier: Sequence[PosteriorState] = ()) -> tuple[Po
                     c=c[i],
                     noise=noise[i],
                     L=factor.L,
-                    alpha=_solved(factor.L, parts.Y[i] - c[i]),
+                    alpha=_solved(factor.L, (parts.Y[i] - c[i]).unsqueeze(-1)).squeeze(-1),
                     inverse_diagonal=factor.inverse_diagonal,
                 )
             )

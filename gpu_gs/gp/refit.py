@@ -5,7 +5,7 @@ is resumed decides as one that was not interrupted. An empty list of reasons mea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Schedule = Literal["always", "adaptive"] | int
@@ -24,8 +24,8 @@ REST = 0.005
 """Share by which the data grow after a refit before anything but lost data leads to the next: one observation up to 200,
 two up to 400, five at 1,000.
 
-A refit costs n^3. One that ran out of iterations goes on after this, and one that did not keep the model from being
-surprised is followed by another then, not at once; docs/benchmarks.md has the comparisons."""
+A refit costs n^3. One that ran out of iterations goes on after this at the earliest, and one that did not keep the model
+from being surprised is followed by another then, not at once (docs/benchmarks.md)."""
 
 LONGEST_STAY = 25
 """Asks with new data after which the hyperparameters are fitted again in any case."""
@@ -65,7 +65,9 @@ class RefitMemory:
         cold_n: Observations at the last fit that did not only start warm.
         converged: Whether the last refit ended at an optimum; else it ran out of iterations.
         at_bound: Whether a lengthscale ended at its lower bound.
-        y_maps: Mean and deviation by which the raw outcomes were standardized at the last refit, where known.
+        y_maps: Mean and deviation by which the raw outcomes were standardized at the last refit; empty where they are not
+            known or not to be kept.
+        seen_y_maps: Mean and deviation of the raw outcomes at the last ask, where known.
         curvature: ``FitResult.curvature`` of the last refit.
     """
 
@@ -77,34 +79,55 @@ class RefitMemory:
     converged: bool = True
     at_bound: bool = False
     y_maps: YMaps = field(default_factory=dict)
+    seen_y_maps: YMaps = field(default_factory=dict)
     curvature: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "y_maps": {name: list(pair) for name, pair in self.y_maps.items()}}
+        maps = {"y_maps": self.y_maps, "seen_y_maps": self.seen_y_maps}
+        return {**asdict(self), **{key: {name: list(pair) for name, pair in of.items()} for key, of in maps.items()}}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "RefitMemory":
-        maps = {name: (float(mean), float(deviation)) for name, (mean, deviation) in values["y_maps"].items()}
-        return cls(**{**values, "y_maps": maps})
+        maps = {
+            key: {name: (float(mean), float(deviation)) for name, (mean, deviation) in values.get(key, {}).items()}
+            for key in ("y_maps", "seen_y_maps")
+        }
+        return cls(**{**values, **maps})
 
-    def after_keeping(self, n: int) -> "RefitMemory":
-        """The memory of an ask that kept the hyperparameters; one without new data changes nothing."""
-        if n == self.seen:
-            return self
-        return RefitMemory(**{**vars(self), "seen": n, "kept": self.kept + 1})
+    def after_keeping(self, n: int, today: YMaps) -> "RefitMemory":
+        """The memory of an ask that kept the hyperparameters; without new data it does not count."""
+        kept = self.kept if n == self.seen else self.kept + 1
+        return replace(self, seen=n, kept=kept, seen_y_maps=dict(today))
+
+    @property
+    def judged(self) -> int:
+        """How many observations earlier asks have judged whether they surprise; while a refit rests, none is judged."""
+        return self.n if _rests(self, self.seen) else self.seen
 
 
 def after_refit(
     memory: RefitMemory | None,
     n: int,
     y_maps: YMaps,
+    today: YMaps,
     *,
     cold: bool,
     converged: bool,
     at_bound: bool,
     curvature: str = "",
 ) -> RefitMemory:
-    """The memory of an ask that fitted."""
+    """The memory of an ask that fitted.
+
+    Args:
+        memory: That of the ask before it.
+        n: Observations.
+        y_maps: How the outcomes were standardized for the fit.
+        today: The mean and deviation that they have.
+        cold: Whether it did not only start warm.
+        converged: Whether it ended at an optimum.
+        at_bound: Whether a lengthscale ended at its lower bound.
+        curvature: ``FitResult.curvature``.
+    """
     return RefitMemory(
         n=n,
         seen=n,
@@ -114,27 +137,29 @@ def after_refit(
         converged=converged,
         at_bound=at_bound,
         y_maps=dict(y_maps),
+        seen_y_maps=dict(today),
         curvature=curvature,
     )
 
 
-def reasons_to_refit(schedule: Schedule, memory: RefitMemory | None, n: int, y_maps: YMaps) -> list[str]:
+def reasons_to_refit(schedule: Schedule, memory: RefitMemory | None, n: int, today: YMaps) -> list[str]:
     """Why the hyperparameters must be fitted again, as far as that is known without looking at the model.
 
     Args:
         schedule: What the user wants.
         memory: What the last ask left; None before the first.
         n: Observations now.
-        y_maps: How the raw outcomes are standardized now, where known.
+        today: Mean and deviation of the raw outcomes now, where known.
     """
     if memory is None:
         return ["no earlier fit is known"]
     if n == memory.seen:
         # Nothing new, so a process that went on would not even ask: one that was resumed decides alike. If the outcomes
-        # have been edited, their mean and deviation have moved.
+        # have been edited, their mean and deviation are not those of the last ask.
+        edited = _drifts(memory.seen_y_maps, today, 1 + SAME, SAME)
         if schedule == "always":
-            return [] if y_maps and not _drifts(memory, y_maps, 1 + SAME, SAME) else ["always"]
-        return _drifts(memory, y_maps, SCALE_DRIFT, LOCATION_DRIFT) if schedule == "adaptive" else []
+            return [] if today and not edited else ["always"]
+        return _drifts(memory.y_maps, today, SCALE_DRIFT, LOCATION_DRIFT) if schedule == "adaptive" and edited else []
     if schedule == "always":
         return ["always"]
     if n < memory.seen:
@@ -154,16 +179,16 @@ def reasons_to_refit(schedule: Schedule, memory: RefitMemory | None, n: int, y_m
         reasons.append("the last refit ran out of iterations")
     if memory.at_bound:
         reasons.append("a lengthscale at its lower bound")
-    return reasons + _drifts(memory, y_maps, SCALE_DRIFT, LOCATION_DRIFT)
+    return reasons + _drifts(memory.y_maps, today, SCALE_DRIFT, LOCATION_DRIFT)
 
 
-def _drifts(memory: RefitMemory, y_maps: YMaps, scale: float, location: float) -> list[str]:
+def _drifts(before: YMaps, today: YMaps, scale: float, location: float) -> list[str]:
     """Outcomes whose deviation has changed by more than a factor, or their mean by more than a share of it."""
     reasons = []
-    for name, (mean, deviation) in y_maps.items():
-        if name not in memory.y_maps:
+    for name, (mean, deviation) in today.items():
+        if name not in before:
             continue
-        old_mean, old_deviation = memory.y_maps[name]
+        old_mean, old_deviation = before[name]
         ratio = deviation / old_deviation if old_deviation > 0 else float("inf")
         if not 1 / scale <= ratio <= scale:
             reasons.append(f"the scale of {name} is {ratio:.3g} times that of the last refit")
@@ -177,24 +202,37 @@ def kept_y_maps(
 ) -> dict[str, tuple[float, float]]:
     """The y-maps of the last refit of those outcomes that are not refitted now, unless they surprise.
 
+    A model keeps those of all its outcomes or none. Not kept are those on which two models do not agree, and, where the
+    schedule keeps hyperparameters nevertheless, those that have drifted.
+
     Args:
         schedule: What the user wants.
-        memories: What the last ask left of each model; outcomes on whose map two of them do not agree are left out.
+        memories: What the last ask left of each model.
         counts: Observations of each outcome now.
-        today: How the raw outcomes are standardized now.
+        today: Mean and deviation of the raw outcomes now.
     """
-    found: dict[str, tuple[float, float]] = {}
-    disputed: set[str] = set()
+    keeping: list[YMaps] = []
+    changed: set[str] = set()  # outcomes that some model wants as they are today
     for memory in memories:
         names = set(memory.y_maps)
         sizes = {counts.get(name) for name in names}
         n = sizes.pop() if len(sizes) == 1 else None
-        if n is None or reasons_to_refit(schedule, memory, n, {name: today[name] for name in names}):
-            disputed |= names
-            continue
-        disputed |= {name for name in names if found.get(name, memory.y_maps[name]) != memory.y_maps[name]}
-        found |= memory.y_maps
-    return {name: y_map for name, y_map in found.items() if name not in disputed}
+        now = {name: today[name] for name in names if name in today}
+        if (
+            n is None
+            or reasons_to_refit(schedule, memory, n, now)
+            or (schedule != "adaptive" and _drifts(memory.y_maps, now, SCALE_DRIFT, LOCATION_DRIFT))
+        ):
+            changed |= names
+        else:
+            keeping.append(memory.y_maps)
+    first: dict[str, tuple[float, float]] = {}
+    for maps in keeping:
+        changed |= {name for name, y_map in maps.items() if first.setdefault(name, y_map) != y_map}
+    while spoilt := [maps for maps in keeping if changed & maps.keys()]:
+        keeping = [maps for maps in keeping if maps not in spoilt]
+        changed |= {name for maps in spoilt for name in maps}
+    return {name: y_map for maps in keeping for name, y_map in maps.items()}
 
 
 def _rests(memory: RefitMemory, n: int) -> bool:
@@ -209,7 +247,7 @@ def reasons_by_surprise(schedule: Schedule, memory: RefitMemory, n: int, largest
         schedule: What the user wants; a fixed schedule does not mind surprises.
         memory: What the last ask left.
         n: Observations now.
-        largest: The largest standardized residual, in absolute value, of the observations since the last refit.
+        largest: The largest standardized residual, in absolute value, of the observations that are not ``judged``.
     """
     if schedule != "adaptive" or largest <= SURPRISE or _rests(memory, n):
         return []

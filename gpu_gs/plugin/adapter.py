@@ -260,7 +260,9 @@ class WarmTorchAdapter(TorchAdapter):
                 self._last_experiment_data = None  # a model on another device is no fit for the same data
         standardized = self.transforms.get(StandardizeY.__name__)
         generator: Any = self.generator
-        generator.y_maps = standardized.y_maps if isinstance(standardized, StandardizeY) else {}
+        generator.y_maps, generator.y_maps_today = (
+            (standardized.y_maps, standardized.today) if isinstance(standardized, StandardizeY) else ({}, {})
+        )
         with stage("fit"):
             try:
                 if isinstance(experiment_data, LazyExperimentData):

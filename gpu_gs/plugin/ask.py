@@ -21,6 +21,7 @@ class Ask:
         decision: Device, dtype and threads of this ask.
         index: How many trials this node had produced before.
         memory_mb: Memory for scoring points in one call, in MiB, if it is not what the configuration says.
+        halved: Whether this is the second try of an ask that ran out of memory: batches get half of what they got.
         attempt: The de-duplication attempt, from 0.
         proposed: The candidates of the attempts so far, as the model sees them.
         is_tried: Which points, as the model sees them, would be repetitions; see ``WarmTorchAdapter.is_tried``.
@@ -31,6 +32,7 @@ class Ask:
     index: int = 0
     attempt: int = 0
     memory_mb: int | None = None
+    halved: bool = False
     proposed: list[Any] = field(default_factory=list)
     is_tried: Any = None
     reasons: list[str] = field(default_factory=list)

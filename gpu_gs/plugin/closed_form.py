@@ -6,6 +6,7 @@ states of the fitted model.
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -153,6 +154,11 @@ class _ValueWithGradient(torch.autograd.Function):
         return d_value[0].unsqueeze(-1) * gradient, None
 
 
+def _given(sequences: Sequences, pending: Tensor | None) -> ClosedForm:
+    """The function with these points pending; not a method, lest a cycle hold n x n matrices after the ask. shape: (p, d)"""
+    return sequences.at(sequences.none if pending is None else pending).function
+
+
 class ClosedFormAcquisition(BatchedAcquisition):
     """What the closed forms of one outcome and of several share: the function continues from candidate to candidate.
 
@@ -243,10 +249,7 @@ class ClosedFormAcquisition(BatchedAcquisition):
 
     def _use_pending(self) -> None:
         self._function = self._sequences.at(self._pending()).function
-        self.acqf = ClosedFormFunction(self._model, self._function, self.X_pending, self._given)
-
-    def _given(self, pending: Tensor | None) -> ClosedForm:
-        return self._sequences.at(self._X[:0] if pending is None else pending).function
+        self.acqf = ClosedFormFunction(self._model, self._function, self.X_pending, partial(_given, self._sequences))
 
     def _condition_on(self, chosen: Tensor, already_pending: Tensor | None) -> None:
         pending = chosen if already_pending is None else torch.cat([already_pending, chosen])

@@ -109,8 +109,10 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         #: The very object that was handed in: the node hands it in again, since Ax compares identities.
         self.stored_state = warm_state
         self.asked: dict[str, Any] = _usable(warm_state or {})
-        #: Mean and deviation by which the adapter standardized each outcome; it sets them before a fit.
+        #: Mean and deviation by which the adapter standardized each outcome, and those that the outcomes have; it sets
+        #: them before a fit.
         self.y_maps: YMaps = {}
+        self.y_maps_today: YMaps = {}
         #: Reasons against fast parts that stand in the log already; a new process says them again.
         self.logged: set[str] = set()
         self._suppress_best_point = False
@@ -163,11 +165,12 @@ class WarmBoTorchGenerator(BoTorchGenerator):
                 key: RefitMemory.from_json(values) for key, values in self.asked.get("refits", {}).items()
             }
             self._surrogate.seed = derive_seed(self.settings.seed, self.ask_index, 0, 0)
-            self._surrogate.y_maps = self.y_maps
+            self._surrogate.y_maps, self._surrogate.y_maps_today = self.y_maps, self.y_maps_today
             self._surrogate.diagnoses = self.settings.diagnostics != "off"
-            ask, whole = current(), self.settings.acquisition.memory_mb
-            halved = ask is not None and ask.memory_mb is not None and ask.memory_mb < whole
-            self._surrogate.fit_memory_mb = MEMORY_MB // 2 if halved else MEMORY_MB
+            ask = current()
+            if ask is not None:
+                self._acquisition = None  # the last ask's, with n x n matrices
+            self._surrogate.fit_memory_mb = MEMORY_MB // 2 if ask is not None and ask.halved else MEMORY_MB
         try:
             super().fit(
                 datasets=datasets,

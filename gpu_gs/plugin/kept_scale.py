@@ -6,7 +6,7 @@ still holds.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 from ax.adapter.base import Adapter
 from ax.adapter.transforms.base import Transform
@@ -18,6 +18,7 @@ from ax.generators.types import TConfig
 from gpu_gs.gp.refit import YMaps
 
 
+@runtime_checkable
 class KeepsScales(Protocol):
     """A generator that may keep hyperparameters from ask to ask."""
 
@@ -45,17 +46,20 @@ class StandardizeY(AxStandardizeY):
         config: TConfig | None = None,
     ) -> None:
         super().__init__(search_space=search_space, experiment_data=experiment_data, adapter=adapter, config=config)
-        generator: Any = getattr(adapter, "generator", None)
-        if not hasattr(generator, "kept_y_maps"):
+        #: The mean and deviation that each outcome has.
+        self.today: YMaps = self.y_maps
+        generator = getattr(adapter, "generator", None)
+        if not isinstance(generator, KeepsScales):
             return
         assert experiment_data is not None
-        counts = {name: len(column.dropna()) for name, column in experiment_data.observation_data["mean"].items()}
-        for name, (mean, deviation) in generator.kept_y_maps(counts, self.y_maps).items():
+        outcomes = experiment_data.observation_data["mean"]
+        counts = {str(name): len(column.dropna()) for name, column in outcomes.items()}
+        for name, (mean, deviation) in generator.kept_y_maps(counts, self.today).items():
             self.Ymean[name], self.Ystd[name] = mean, deviation
 
     @property
     def y_maps(self) -> YMaps:
-        """Mean and deviation of each outcome."""
+        """Mean and deviation by which each outcome is standardized."""
         return {name: (float(mean), float(self.Ystd[name])) for name, mean in self.Ymean.items()}
 
 

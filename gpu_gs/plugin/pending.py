@@ -99,6 +99,7 @@ def _observed(experiment: Experiment) -> defaultdict[str, set[int]]:
     known, seen = _SEEN.get(key, (None, _Seen()))
     if known is None or known() is not experiment or rows[: len(seen.rows)] != seen.rows:  # edited or removed
         known, seen = ref(experiment, lambda _: _SEEN.pop(key, None)), _Seen()
+    _SEEN.pop(key, None)  # should this break off, nothing half-done is remembered
     for row in rows[len(seen.rows) :]:
         seen.observed[row.metric_name].add(row.trial_index)
     _SEEN[key] = known, _Seen(rows, seen.observed)

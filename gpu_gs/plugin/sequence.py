@@ -115,6 +115,11 @@ class _Kept:
 _KEPT: "WeakKeyDictionary[Model, _Kept]" = WeakKeyDictionary()
 
 
+def forget(model: Model) -> None:
+    """Frees what is kept of a model that no ask will come back to: n x n matrices, long before the model itself goes."""
+    _KEPT.pop(model, None)
+
+
 def _data_of(model: Any) -> tuple[tuple[Tensor, int], ...]:
     """The training data, with the count of changes in place that each tensor has seen."""
     models = getattr(model, "models", [model])  # the models of a list
@@ -133,6 +138,7 @@ class Sequences:
     """
 
     def __init__(self, model: Model, key: Any, seed: int, build: Callable[[], ClosedForm], none: Tensor) -> None:
+        self.none = none
         self._model = model
         self._key = (key, seed)
         kept = _KEPT.get(model)

@@ -10,7 +10,7 @@ that it cannot change the next candidate.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -65,7 +65,9 @@ from gpu_gs.gp.refit import (
     reasons_by_surprise,
     reasons_to_refit,
 )
+from gpu_gs.plugin.ask import current
 from gpu_gs.plugin.best_point import best_observed_point
+from gpu_gs.plugin.sequence import forget
 from gpu_gs.transfer import looking_is_cheap, on_host, read, remembered
 
 Hyperparameters = dict[str, Any]
@@ -86,14 +88,14 @@ def is_exact_gp(model: Model) -> bool:
 
 
 @contextmanager
-def _numbers_only(dataset: SupervisedDataset, scaled: bool) -> Iterator[None]:
+def _numbers_only(dataset: SupervisedDataset, standardized: bool) -> Iterator[None]:
     """Has BoTorch look at training data for numbers only, and not on a device where the host has them too.
 
     BoTorch's advice on the scales of inputs and outcomes is then not given.
 
     Args:
         dataset: The data.
-        scaled: Whether the outcomes have a scale that was chosen: that of today's data, or of the last refit's.
+        standardized: Whether Ax's adapter has standardized the outcomes, by today's scale or that of the last refit.
 
     Raises:
         InputDataError: They are not all numbers, or a variance is negative.
@@ -101,7 +103,7 @@ def _numbers_only(dataset: SupervisedDataset, scaled: bool) -> Iterator[None]:
     data = [part for part in (dataset.X, dataset.Y, dataset.Yvar) if part is not None]
     if not looking_is_cheap(dataset.X) and all(remembered(part) for part in data):
         data = [on_host(part) for part in data]
-    elif not scaled:
+    elif not standardized:
         yield
         return
     X, Y, *Yvar = data
@@ -150,7 +152,8 @@ class WarmSurrogate(Surrogate):
         schedule: When to refit.
         warm_start: Whether a refit starts from ``warm``; if not, from the default.
         seed: Of the random starts of a cold refit.
-        y_maps: Mean and deviation of the raw outcomes by name, where they are standardized; set before each fit.
+        y_maps: Mean and deviation by which outcomes are standardized, by name, where they are; set before each fit.
+        y_maps_today: Those that the raw outcomes have, which differ where a scale is kept; set before each fit.
         fits: The outcome of the last fit of each submodel, by ``model_key``.
         memories: What the next ask should know if the last fit was an ask's, by ``model_key``.
         diagnoses: Whether ``diagnostics`` will be asked for: a fit then keeps what they need of its last inverse.
@@ -182,9 +185,11 @@ class WarmSurrogate(Surrogate):
         self.warm_start = warm_start
         self.seed = 0
         self.y_maps: YMaps = {}
+        self.y_maps_today: YMaps = {}
         self.fits: dict[str, FitResult] = {}
         self.memories: dict[str, RefitMemory] = {}
         self._asked_states = StateCache()
+        self._met: dict[str, tuple[str, ...]] = {}  # the outcomes of each model that the fit in progress has met
         self.partitions = PartitionCache()
         self.diagnoses = False
         self.fit_memory_mb = MEMORY_MB
@@ -203,6 +208,17 @@ class WarmSurrogate(Surrogate):
         last = self._last_datasets.get(tuple(dataset.outcome_names))  # type: ignore[arg-type]  # as below
         return (last is None or last.Y.device == dataset.Y.device) and super()._dataset_matches_cache(dataset)
 
+    def fit(self, datasets: Sequence[SupervisedDataset], *args: Any, **kwargs: Any) -> None:
+        """See ``Surrogate.fit``. What is known of models of other groups of outcomes than these is forgotten."""
+        self._met = {}
+        super().fit(datasets, *args, **kwargs)
+        if not self._met:  # nothing was fitted: the hyperparameters were given
+            return
+        self.memories = {key: memory for key, memory in self.memories.items() if key in self._met}
+        self.fits = {key: result for key, result in self.fits.items() if key in self._met}
+        groups = set(self._met.values())
+        self._submodels = {outcomes: model for outcomes, model in self._submodels.items() if outcomes in groups}
+
     def _construct_model(
         self,
         dataset: SupervisedDataset,
@@ -212,9 +228,9 @@ class WarmSurrogate(Surrogate):
         refit: bool,
     ) -> Model:
         key = model_key(tuple(dataset.outcome_names), model_config)
-        scaled = all(name in self.y_maps for name in dataset.outcome_names)
+        standardized = all(name in self.y_maps for name in dataset.outcome_names)
         if state_dict is not None or not refit:
-            with _numbers_only(dataset, scaled):
+            with _numbers_only(dataset, standardized):
                 return super()._construct_model(
                     dataset=dataset,
                     search_space_digest=search_space_digest,
@@ -222,6 +238,7 @@ class WarmSurrogate(Surrogate):
                     state_dict=state_dict,
                     refit=refit,
                 )
+        self._met[key] = tuple(dataset.outcome_names)
         if self._dataset_matches_cache(dataset=dataset):
             if key in self.fits:
                 self.fits[key] = replace(self.fits[key], decision="unchanged", evaluations=0, because=())
@@ -241,7 +258,9 @@ class WarmSurrogate(Surrogate):
         assert config.botorch_model_class is not None  # copy_model_config_with_default_values chose one
         # The same model with a faster posterior; a class that is the user's own stays.
         plain = config.botorch_model_class is SingleTaskGP
-        with _numbers_only(dataset, scaled):
+        if current() is not None:
+            self._free_earlier(tuple(dataset.outcome_names))
+        with _numbers_only(dataset, standardized):
             model: Model = (ClosedFormGP if plain else config.botorch_model_class)(**inputs)
         if not is_exact_gp(model):
             fit_botorch_model(model, mll_class=config.mll_class, mll_options=config.mll_options)
@@ -249,20 +268,33 @@ class WarmSurrogate(Surrogate):
         self._fit_or_keep(model, config, key, dataset)
         return model
 
+    def _free_earlier(self, outcomes: tuple[str, ...]) -> None:
+        """Frees the n x n matrices of the last ask's models: their cycles of references would hold them much longer."""
+        for model in (self._model, self._submodels.get(outcomes)):  # type: ignore[arg-type]  # as above
+            if model is not None:
+                forget(model)
+            if isinstance(model, ClosedFormGP):
+                model.free_states()
+
     def _fit_or_keep(self, model: Model, config: ModelConfig, key: str, dataset: SupervisedDataset) -> None:
         """Gives the model the last ask's hyperparameters, or fitted ones if there is a reason."""
         n, memory = len(dataset.Y), self.remembered.get(key)
-        maps = {name: self.y_maps[name] for name in dataset.outcome_names if name in self.y_maps}
+        maps, today = (
+            {name: of[name] for name in dataset.outcome_names if name in of} for of in (self.y_maps, self.y_maps_today)
+        )
         default = copied_hyperparameters(model)
-        reasons = reasons_to_refit(self.schedule, memory, n, maps)
+        reasons = reasons_to_refit(self.schedule, memory, n, today)
+        keepable = True
         if not reasons:
             assert memory is not None
-            reasons = self._keep(model, key, memory, dataset)
+            reasons, keepable = self._keep(model, key, memory, dataset)
         if not reasons:
             assert memory is not None
-            self.memories[key] = memory.after_keeping(n)
+            self.memories[key] = memory.after_keeping(n, today)
             self.fits[key] = FitResult("kept", "none", 0, float("nan"), float("nan"))
             return
+        if current() is not None:
+            self._asked_states.pop(key, None)  # a fit needs the memory
         load_hyperparameters(model, default)
         cold = self.warm_start and cold_is_due(memory, n)
         result = fit(
@@ -284,29 +316,30 @@ class WarmSurrogate(Surrogate):
         self.memories[key] = after_refit(
             memory,
             n,
-            maps,
+            maps if keepable else {},  # else the next ask takes the scale of the day
+            today,
             cold=result.decision != "warm",
             converged=result.converged,
             at_bound=result.at_bound,
             curvature=result.curvature,
         )
 
-    def _keep(self, model: Model, key: str, memory: RefitMemory, dataset: SupervisedDataset) -> list[str]:
+    def _keep(self, model: Model, key: str, memory: RefitMemory, dataset: SupervisedDataset) -> tuple[list[str], bool]:
         """Gives the model the last ask's hyperparameters, if it then believes its newest rows.
 
         With a closed form its posterior states are those of the last ask with rows appended, where the old rows have not
         changed; else factored anew.
 
         Returns:
-            Why the hyperparameters cannot be kept after all.
+            Why the hyperparameters are not kept after all, and whether they could have been, but for a surprise.
         """
         if type(dataset) is not SupervisedDataset:
-            return [f"a {type(dataset).__name__} does not say which rows are new"]
+            return [f"a {type(dataset).__name__} does not say which rows are new"], False
         if problems := load_hyperparameters(model, self.warm.get(key, {})):
-            return problems
+            return problems, False
         closed = isinstance(model, ClosedFormGP) and not reasons_against(model)
         if not closed and (reasons := reasons_against_kernel_likelihood(model)):
-            return reasons
+            return reasons, False
         try:
             if isinstance(model, ClosedFormGP) and closed:
                 model.eval()
@@ -315,15 +348,17 @@ class WarmSurrogate(Surrogate):
             else:
                 innovations = KernelLikelihood(model).innovations()
         except NotPSDError:
-            return ["the covariance matrix does not factor"]
-        newest = innovations[:, memory.n :].abs()  # since the last refit: some may have surprised it while it rested
+            return ["the covariance matrix does not factor"], False
+        newest = innovations[:, memory.judged :].abs()
         largest = float(newest.max()) if newest.numel() else 0.0  # one host synchronization
         if surprises := reasons_by_surprise(self.schedule, memory, len(dataset.Y), largest):
-            return surprises
+            return surprises, True
         model.eval()
         if isinstance(model, ClosedFormGP) and closed:
             model.use_states(states)
-        return []
+            if current() is not None:
+                self._asked_states.pop(key, None)  # until ``commit``: the present ones hold what they held
+        return [], False
 
     def best_in_sample_point(
         self, search_space_digest: SearchSpaceDigest, torch_opt_config: TorchOptConfig, options: TConfig | None = None

@@ -15,8 +15,8 @@ from gpu_gs.gp.refit import (
     reasons_to_refit,
 )
 
-MEMORY = RefitMemory(n=100, seen=104, kept=4, refits=7, cold_n=80, y_maps={"f": (2.0, 4.0)})
 SAME = {"f": (2.0, 4.0)}
+MEMORY = RefitMemory(n=100, seen=104, kept=4, refits=7, cold_n=80, y_maps=SAME, seen_y_maps=SAME)
 
 
 def test_nothing_new_to_say_keeps_the_hyperparameters():
@@ -60,9 +60,27 @@ def test_a_refit_is_followed_by_none_before_half_a_percent_of_new_data(n, asks):
 
 
 def test_lost_and_edited_data_do_not_wait():
-    memory = RefitMemory(n=1000, seen=1001, y_maps=SAME)
+    memory = RefitMemory(n=1000, seen=1001, y_maps=SAME, seen_y_maps=SAME)
     assert reasons_to_refit("adaptive", memory, 1000, SAME) == ["observations are gone"]
     assert "scale" in reasons_to_refit("adaptive", memory, 1001, {"f": (2.0, 8.0)})[0]
+
+
+@pytest.mark.parametrize("schedule", ["adaptive", "always", 7])
+def test_an_ask_without_new_data_rests_too_whatever_drift_the_last_one_saw(schedule):
+    drifted = {"f": (2.0, 8.0)}
+    memory = RefitMemory(n=400, seen=400, y_maps=SAME, seen_y_maps=SAME).after_keeping(401, drifted)
+    assert reasons_to_refit(schedule, memory, 401, drifted) == []
+    assert memory.after_keeping(401, drifted) == memory
+
+
+def test_a_surprise_while_a_refit_rests_is_judged_after_the_rest_and_others_once():
+    memory = RefitMemory(n=400, seen=400)
+    judged = []
+    for n in (401, 402, 403):
+        judged.append(memory.judged)
+        memory = memory.after_keeping(n, {})
+    assert judged == [400, 400, 402]
+    assert RefitMemory(n=100, seen=104).judged == 104
 
 
 def test_several_reasons_are_all_named():
@@ -95,21 +113,21 @@ def test_edited_outcomes_are_noticed_by_their_mean_and_deviation():
 
 
 def test_every_k_counts_asks_with_new_data_and_minds_nothing_else():
-    memory = after_refit(None, 10, SAME, cold=True, converged=False, at_bound=True)
+    memory = after_refit(None, 10, SAME, SAME, cold=True, converged=False, at_bound=True)
     refitted = []
     for n in range(11, 31):
         if reasons_to_refit(4, memory, n, {"f": (9.0, 99.0)}):
             refitted.append(n)
-            memory = after_refit(memory, n, SAME, cold=False, converged=True, at_bound=False)
+            memory = after_refit(memory, n, SAME, {"f": (9.0, 99.0)}, cold=False, converged=True, at_bound=False)
         else:
-            memory = memory.after_keeping(n)
-        assert memory.after_keeping(n) == memory  # an ask without new data does not count
+            memory = memory.after_keeping(n, {"f": (9.0, 99.0)})
+        assert memory.after_keeping(n, {"f": (9.0, 99.0)}) == memory  # an ask without new data does not count
         assert reasons_to_refit(4, memory, n, SAME) == []
     assert refitted == [14, 18, 22, 26, 30]
 
 
 def test_every_1_is_always_where_there_is_new_data():
-    memory = after_refit(None, 10, SAME, cold=True, converged=True, at_bound=False)
+    memory = after_refit(None, 10, SAME, SAME, cold=True, converged=True, at_bound=False)
     assert reasons_to_refit(1, memory, 11, SAME)
 
 
@@ -120,23 +138,26 @@ def test_only_adaptive_minds_a_surprise():
 
 
 def test_a_cold_refit_comes_with_each_growth_by_half():
-    memory = after_refit(None, 5, {}, cold=True, converged=True, at_bound=False)
+    memory = after_refit(None, 5, {}, {}, cold=True, converged=True, at_bound=False)
     assert not cold_is_due(None, 100)
     cold = []
     for n in range(6, 200):
         due = cold_is_due(memory, n)
         if due:
             cold.append(n)
-        memory = after_refit(memory, n, {}, cold=due, converged=True, at_bound=False)
+        memory = after_refit(memory, n, {}, {}, cold=due, converged=True, at_bound=False)
     assert cold == [20, 30, 45, 68, 102, 153]
     assert memory.refits == 195
 
 
 def test_a_memory_survives_json_exactly_and_is_small():
-    memory = replace(MEMORY, y_maps={"f": (0.1 + 0.2, 1e-17), "g": (-3.0, 2.0)}, at_bound=True, converged=False)
+    maps = {"f": (0.1 + 0.2, 1e-17), "g": (-3.0, 2.0)}
+    memory = replace(MEMORY, y_maps=maps, seen_y_maps=maps, at_bound=True, converged=False)
     text = json.dumps(memory.to_json())
     assert RefitMemory.from_json(json.loads(text)) == memory
-    assert len(text) < 250
+    assert len(text) < 350
+    older = {name: value for name, value in memory.to_json().items() if name != "seen_y_maps"}
+    assert RefitMemory.from_json(older) == replace(memory, seen_y_maps={})
 
 
 def test_the_y_map_of_the_last_refit_is_kept_where_there_is_no_reason_to_refit():
@@ -163,3 +184,18 @@ def test_two_models_that_do_not_agree_on_an_outcome_s_y_map_keep_none():
     counts, today = {"f": 105, "g": 105}, {"f": (2.0, 4.0), "g": (0.1, 1.0)}
     assert kept_y_maps("adaptive", [MEMORY, other, g], counts, today) == g.y_maps
     assert kept_y_maps("adaptive", [MEMORY, MEMORY, g], counts, today) == {**SAME, **g.y_maps}
+
+
+def test_a_dispute_about_one_outcome_spreads_to_those_that_share_a_model_with_it():
+    joint = replace(MEMORY, y_maps={"f": (2.0, 4.0), "g": (0.0, 1.0)})
+    stale = replace(MEMORY, y_maps={"f": (2.1, 4.0)})
+    other = replace(MEMORY, y_maps={"h": (1.0, 1.0)})
+    counts, today = dict.fromkeys("fgh", 105), {"f": (2.0, 4.0), "g": (0.0, 1.0), "h": (1.0, 1.0)}
+    assert kept_y_maps("adaptive", [joint, stale, other], counts, today) == other.y_maps
+
+
+def test_a_fixed_schedule_keeps_no_scale_that_has_drifted():
+    memory = replace(MEMORY, kept=0)
+    assert kept_y_maps(9, [memory], {"f": 105}, {"f": (2.5, 4.1)}) == SAME
+    assert kept_y_maps(9, [memory], {"f": 105}, {"f": (2000.0, 4000.0)}) == {}
+    assert reasons_to_refit(9, memory, 105, {"f": (2000.0, 4000.0)}) == []

@@ -1,7 +1,7 @@
 """Small experiments and clients that the plug-in's tests share."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,7 +33,13 @@ def attach_waves(client: Client, count: int) -> None:
 
 
 def make_client(
-    strategy: Any = None, *, seed: int | None = 0, objective: str = "-f", random_seed: int | None = None, **kwargs: Any
+    strategy: Any = None,
+    *,
+    seed: int | None = 0,
+    objective: str = "-f",
+    outcome_constraints: Sequence[str] | None = None,
+    random_seed: int | None = None,
+    **kwargs: Any,
 ) -> Client:
     """A client for two floats in the unit square, with our strategy."""
     client = Client(random_seed=random_seed, **kwargs)
@@ -44,7 +50,7 @@ def make_client(
             RangeParameterConfig(name="y", parameter_type="float", bounds=(0.0, 1.0)),
         ],
     )
-    client.configure_optimization(objective=objective)
+    client.configure_optimization(objective=objective, outcome_constraints=outcome_constraints)
     if strategy is None:
         strategy = GPUGenerationStrategy.from_config("fast", seed=seed, **QUICK)
     client.set_generation_strategy(strategy)

@@ -1,5 +1,6 @@
 """What an ask does, and what it leaves out and leaves alone."""
 
+import gc
 import random
 import threading
 import warnings
@@ -325,19 +326,34 @@ def test_integers_and_choices_of_more_values_than_are_enumerated_stay_in_their_d
     assert timings(client)["node"].iloc[-1] == "MBM"
 
 
+@pytest.mark.parametrize("names", ["f", "fg"])
+@pytest.mark.parametrize("refit", ["adaptive", "always"])
 @pytest.mark.parametrize("noisy", [False, True])
-def test_an_ask_holds_four_matrices_of_all_observations_at_the_most(noisy):
-    strategy = GPUGenerationStrategy.from_config("fast", seed=0, acquisition={"raw_samples": 64, "restarts": 4})
-    client = make_client(strategy)
+def test_asks_hold_four_matrices_of_all_observations_for_each_outcome_at_the_most(noisy, refit, names):
+    """Those that were kept from earlier asks included, and without help of the garbage collector."""
+    strategy = GPUGenerationStrategy.from_config(
+        "fast", seed=0, fit={"refit": refit}, acquisition={"raw_samples": 64, "restarts": 4}
+    )
+    client = make_client(strategy, objective=", ".join(f"-{name}" for name in names))
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(200, generator=generator).tolist()
-    for (x, y), error in zip(torch.rand(200, 2, generator=generator).tolist(), noise, strict=True):
+
+    def outcomes(p, error):
+        return {name: wave(p) * (k + 1) + k * p["x"] + noisy * error for k, name in enumerate(names)}
+
+    for x, y, error in zip(*torch.rand(3, 200, generator=generator).tolist(), strict=True):
         index = client.attach_trial({"x": x, "y": y})
-        client.complete_trial(index, {"f": wave({"x": x, "y": y}) + noisy * error})
-    most = []
-    for _ in range(4):
+        client.complete_trial(index, outcomes({"x": x, "y": y}, 4 * error))
+    gc.collect()
+    gc.disable()
+    try:
         with LargeTensors(200 * 200) as count:
-            advance(client, 1)
-        most.append(count.most)
-    assert {"default", "kept"} <= set(timings(client)["fit_decision"].dropna())
-    assert 2 <= max(most) <= 4
+            for _ in range(5):
+                for index, p in client.get_next_trials(max_trials=1).items():
+                    client.complete_trial(index, outcomes(p, 0.5))
+            kept = len(count.alive)
+    finally:
+        gc.enable()
+    expected = {"default", "kept" if refit == "adaptive" else "warm"}
+    assert expected <= {one for cell in timings(client)["fit_decision"].dropna() for one in cell.split(",")}
+    assert 3 <= count.most <= 4 * len(names)
+    assert kept <= 2 * len(names)

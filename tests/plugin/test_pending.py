@@ -124,6 +124,7 @@ def test_only_new_rows_of_data_are_looked_at():
     pending_observations(experiment)
     assert Watched.reads == []
     attach(experiment, 5, {"f": (1.0, 0.1)})
+    assert sum(isinstance(row, Watched) for row in experiment.data._data_rows) == 10  # the same objects
     Watched.reads.clear()  # Ax's own
     pending_observations(experiment)
     assert Watched.reads == []

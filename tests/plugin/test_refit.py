@@ -10,6 +10,7 @@ import pytest
 import torch
 from ax.adapter import cross_validation
 from ax.adapter.cross_validation import cross_validate
+from ax.core.observation import ObservationFeatures
 from ax.core.search_space import SearchSpaceDigest
 from ax.generators.torch.botorch_modular.surrogate import SurrogateSpec
 from ax.generators.torch.botorch_modular.utils import ModelConfig
@@ -145,7 +146,7 @@ def test_rows_are_appended_to_the_factor_of_the_last_ask(monkeypatch):
     assert factored.count(1) == 2 and not {8, 9} & set(factored)
 
 
-def test_known_noise_is_the_same_from_ask_to_ask_so_that_rows_are_appended(monkeypatch):
+def test_known_noise_is_the_same_from_ask_to_ask_so_that_rows_are_appended(soon, monkeypatch):
     def advance_with_noise(client, count):
         for _ in range(count):
             for index, parameters in client.get_next_trials(max_trials=1).items():
@@ -163,7 +164,7 @@ def test_known_noise_is_the_same_from_ask_to_ask_so_that_rows_are_appended(monke
     torch.testing.assert_close(model.posterior_states[0].L, build_states(model)[0].L, rtol=1e-9, atol=1e-11)
 
 
-def test_kept_hyperparameters_keep_the_scale_that_they_were_fitted_to():
+def test_kept_hyperparameters_keep_the_scale_that_they_were_fitted_to(soon):
     client = with_refit({"every": 3})
     advance(client, 6)
     maps = []
@@ -182,12 +183,54 @@ def test_kept_hyperparameters_keep_the_scale_that_they_were_fitted_to():
     torch.testing.assert_close(model.train_targets.sort().values, expected.sort().values, rtol=1e-6, atol=1e-6)
 
 
-def test_predictions_are_in_the_units_of_the_data_whatever_scale_is_kept():
-    client = with_refit({"every": 100}, seed=3)
-    advance(client, 14)
-    ((parameters, prediction, *_),) = [client.get_best_parameterization()]
+def test_predictions_and_thresholds_are_in_the_units_of_the_data_whatever_scale_is_kept(soon):
+    config = {"objective": "-f", "outcome_constraints": ["g <= 0.5"]}
+    client = make_client(
+        GPUGenerationStrategy.from_config("fast", seed=3, fit={"refit": {"every": 100}}, **QUICK), **config
+    )
+    for _ in range(14):
+        for index, p in client.get_next_trials(max_trials=1).items():
+            client.complete_trial(index, {"f": (wave(p), 0.001), "g": (20 * p["x"] - 9, 0.001)})
     assert decisions(client)[-1] == "kept"
-    assert prediction["f"][0] == pytest.approx(wave(parameters), abs=0.05)
+    adapter = client._generation_strategy.adapter
+    standardized = adapter.transforms["StandardizeY"]
+    for name in ("f", "g"):
+        assert standardized.y_maps[name] != pytest.approx(standardized.today[name], rel=0.01)
+    points = [client._experiment.trials[i].arm.parameters for i in (6, 9, 12)]
+    means, _ = adapter.predict([ObservationFeatures(parameters=p) for p in points])
+    assert means["f"] == pytest.approx([wave(p) for p in points], abs=0.02)
+    assert means["g"] == pytest.approx([20 * p["x"] - 9 for p in points], abs=0.1)
+    (constraint,) = adapter._get_transformed_gen_args(adapter._search_space).optimization_config.outcome_constraints
+    mean, deviation = standardized.y_maps["g"]
+    assert constraint.bound == pytest.approx((0.5 - mean) / deviation)
+
+
+def test_a_model_that_cannot_be_kept_gets_the_scale_of_the_day(soon, monkeypatch):
+    client = with_refit({"every": 100})
+    advance(client, 8)
+    monkeypatch.setattr(surrogate_module, "load_hyperparameters", lambda model, values: ["a test"] if values else [])
+    for _ in range(4):
+        advance(client, 1)
+        standardized = client._generation_strategy.adapter.transforms["StandardizeY"]
+    assert decisions(client)[-1] != "kept"
+    assert standardized.y_maps == standardized.today
+
+
+def test_what_is_known_of_another_grouping_of_the_outcomes_is_forgotten():
+    client = with_refit({"every": 100}, objective="-f, -g")
+    for _ in range(9):
+        for index, p in client.get_next_trials(max_trials=1).items():
+            outcomes = {"f": wave(p), "g": p["x"]}
+            client.complete_trial(index, outcomes)
+    surrogate = generator_of(client).surrogate
+    assert len(surrogate.memories) == len(surrogate.fits) == len(surrogate._submodels) == 1  # one model of both
+    index = client.attach_trial({"x": 0.11, "y": 0.22})
+    client.attach_data(index, {"f": 0.5})
+    client.mark_trial_early_stopped(index)
+    client.get_next_trials(max_trials=1)
+    assert sorted(key.partition("@")[0] for key in surrogate.memories) == ["f", "g"]
+    assert surrogate.memories.keys() == surrogate.fits.keys() == generator_of(client).asked["refits"].keys()
+    assert sorted(surrogate._submodels) == [("f",), ("g",)]
 
 
 def test_several_metrics_are_kept_and_refitted_each_on_its_own():
@@ -388,11 +431,11 @@ def test_half_the_memory_for_batches_is_half_that_of_a_fit_too(monkeypatch):
     fit = surrogate_module.fit
     monkeypatch.setattr(surrogate_module, "fit", lambda *a, **kw: given.append(kw["memory_mb"]) or fit(*a, **kw))
     decision = decide(DevicePolicy(device="cpu"), n=7, d=2, num_outputs=1)
-    data, whole = generator.surrogate.training_data, generator.settings.acquisition.memory_mb
-    for memory_mb in (whole, whole // 2):
+    data = generator.surrogate.training_data
+    for halved in (False, True):
         generator.surrogate._last_datasets, generator.surrogate._submodels = {}, {}
         generator.asked = {**generator.asked, "refits": {}}
-        with in_progress(Ask(decision=decision, memory_mb=memory_mb)):
+        with in_progress(Ask(decision=decision, halved=halved)):
             generator.fit(data, DIGEST)
     assert given == [MEMORY_MB, MEMORY_MB // 2]
 
