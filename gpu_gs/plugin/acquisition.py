@@ -35,6 +35,13 @@ OPTIMIZERS = ("optimize_acqf", "optimize_acqf_mixed", "optimize_acqf_mixed_alter
 """Ax's optimizers, by name, in whose place ours serves."""
 
 
+def _on_host(constraints: list[tuple[Tensor, Tensor, float]] | None) -> list[tuple[Tensor, Tensor, float]] | None:
+    """Linear constraints whose indices and coefficients are where candidates are checked."""
+    if constraints is None:
+        return None
+    return [(on_host(indices), on_host(coefficients), rhs) for indices, coefficients, rhs in constraints]
+
+
 def one_hot_groups(search_space_digest: SearchSpaceDigest) -> list[list[int]]:
     """The columns of each unordered choice that Ax has one-hot encoded, as floats between 0 and 1."""
     groups: dict[str, list[int]] = {}
@@ -138,10 +145,10 @@ class BatchedAcquisition(Acquisition):
             candidates=candidates,
             bounds=self._bounds(search_space_digest),
             discrete_choices=choices or None,
-            inequality_constraints=inequality_constraints,
+            inequality_constraints=_on_host(inequality_constraints),
             feature_names=search_space_digest.feature_names,
             task_features=search_space_digest.task_features,
-            equality_constraints=equality_constraints,
+            equality_constraints=_on_host(equality_constraints),
         )
         if (ask := current()) is not None:
             ask.proposed.append(candidates)
