@@ -234,7 +234,7 @@ def test_a_fit_is_at_least_as_good_as_botorchs(name, seed):
 
 
 def test_a_model_of_several_tasks_is_fitted_by_botorch_which_says_why():
-    model = build("tasks", 10, 2)
+    model = build("tasks", 6, 2)
     result = fit(model)
     assert result.method == "autograd" and "Hadamard" in result.reasons[1]
 

@@ -32,7 +32,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "discrete parameters": {"parameters": MIXED},
     "a function of BoTorch's": {"acquisition": {"function": "qLogNEI", "raw_samples": 64, "restarts": 4}},
 }
-ROWS, ASKS = 56, 3
+ROWS, ASKS = 52, 2
 
 
 def asks(kind: str, device: str) -> list[dict[str, Any]]:

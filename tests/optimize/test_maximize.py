@@ -133,7 +133,7 @@ def in_closed_form(form, model):
     return LogEI(drawn, f.amax(0))
 
 
-@pytest.mark.parametrize("name", ["branin", "hartmann", "levy", "ackley"])
+@pytest.mark.parametrize("name", ["branin", "hartmann", "ackley"])
 @pytest.mark.parametrize("form", ["LogNEI", "LogNEI with pending points", "LogEI averaged over pending values"])
 def test_optima_of_averaged_closed_forms_are_at_least_as_good_as_botorchs_from_the_same_starts(name, form):
     model = fitted(name)
