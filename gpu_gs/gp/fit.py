@@ -239,7 +239,7 @@ def fit(
             objective = MarginalLikelihood(model, memory_mb)
             objective.records_inverse_diagonals = record_inverse_diagonal
         else:
-            objective = KernelLikelihood(model, decision != "default", memory_mb)
+            objective = KernelLikelihood(model, logarithms=decision != "default", memory_mb=memory_mb)
         starts = []
         for name in usable:
             load_hyperparameters(model, named[name])

@@ -136,8 +136,12 @@ class WarmBoTorchGenerator(BoTorchGenerator):
         """See ``KeepsScales.kept_y_maps``."""
         if self._surrogate is not None and not isinstance(self._surrogate, WarmSurrogate):
             return {}
-        memories = [RefitMemory.from_json(values) for values in self.asked.get("refits", {}).values()]
-        return kept_y_maps(self._schedule, memories, counts, today)
+        return kept_y_maps(self._schedule, list(self._remembered.values()), counts, today)
+
+    @property
+    def _remembered(self) -> dict[str, RefitMemory]:
+        """What the last ask knew of its refits, by ``model_key``."""
+        return {key: RefitMemory.from_json(values) for key, values in self.asked.get("refits", {}).items()}
 
     def fit(
         self,
@@ -161,9 +165,7 @@ class WarmBoTorchGenerator(BoTorchGenerator):
             )
         if isinstance(self._surrogate, WarmSurrogate):
             self._surrogate.warm = self.asked.get("hyperparameters", {})
-            self._surrogate.remembered = {
-                key: RefitMemory.from_json(values) for key, values in self.asked.get("refits", {}).items()
-            }
+            self._surrogate.remembered = self._remembered
             self._surrogate.seed = derive_seed(self.settings.seed, self.ask_index, 0, 0)
             self._surrogate.y_maps, self._surrogate.y_maps_today = self.y_maps, self.y_maps_today
             self._surrogate.diagnoses = self.settings.diagnostics != "off"

@@ -331,7 +331,7 @@ class WarmSurrogate(Surrogate):
         changed; else factored anew.
 
         Returns:
-            Why the hyperparameters are not kept after all, and whether they could have been, but for a surprise.
+            Why the hyperparameters are not kept after all, and whether they could be, surprises aside.
         """
         if type(dataset) is not SupervisedDataset:
             return [f"a {type(dataset).__name__} does not say which rows are new"], False
@@ -358,7 +358,7 @@ class WarmSurrogate(Surrogate):
             model.use_states(states)
             if current() is not None:
                 self._asked_states.pop(key, None)  # until ``commit``: the present ones hold what they held
-        return [], False
+        return [], True
 
     def best_in_sample_point(
         self, search_space_digest: SearchSpaceDigest, torch_opt_config: TorchOptConfig, options: TConfig | None = None
